@@ -1,0 +1,3 @@
+module github.com/neuroseal/neuroseal
+
+go 1.26
