@@ -1,0 +1,180 @@
+// Package arch writes the forward passes of model families as computation
+// graphs, from config.json and the names and shapes of the checkpoint's
+// tensors, as a reader of the modeling code would. A builder holds no list of
+// pairs: what may be scaled is derived from its graph by package gauge.
+//
+// Source of the forward passes: the modeling files of Hugging Face
+// transformers 5.x; checked against it, logits by logits, by the interop suite.
+package arch
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/fault"
+)
+
+// Options are the choices of a caller that runs or analyses a graph.
+type Options struct {
+	Tokens        int  // length of the token sequence; at least 1
+	AllEx         bool // route every token to every expert, so that each one counts
+	AllowUnsealed bool // let tensors and config keys pass that nobody knows
+}
+
+// Model is a checkpoint's forward pass.
+type Model struct {
+	Type    string
+	Layers  int
+	Vocab   int
+	Graph   *graph.Graph
+	Buffers []string // tensors that the runtime computes anew and does not read
+	Unknown []string // tensors that no operation reads; only with AllowUnsealed
+	Warn    []string
+}
+
+// family writes one family's graph.
+type family struct {
+	build func(*model) []graph.ID
+}
+
+var families = map[string]family{
+	"llama":       {llama},
+	"mistral":     {mistral},
+	"qwen2":       {qwen2},
+	"qwen3":       {qwen3},
+	"gemma":       {gemma},
+	"gemma2":      {gemma2},
+	"gemma3_text": {gemma3},
+	"phi3":        {phi3},
+	"mixtral":     {mixtral},
+	"qwen3_moe":   {qwen3moe},
+}
+
+// Types returns the model types with a builder, sorted.
+func Types() []string {
+	var out []string
+	for k := range families {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// model is the state of one build.
+type model struct {
+	*graph.Builder
+	*config
+	opt    Options
+	shapes map[string][]int
+	layers int
+	vocab  int
+	hidden int
+	warn   []string
+}
+
+// Build returns the forward pass of a checkpoint with the given config.json
+// and tensor shapes. An unknown model type, a config key that might change the
+// function and is not known, and any disagreement between graph and checkpoint
+// is an error of kind Unsupported that lists all of them.
+func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, error) {
+	if len(configJSON) == 0 {
+		return nil, fault.New(fault.Unsupported, "no config.json: the architecture is unknown").
+			WithHint("give the checkpoint's folder, with its config.json")
+	}
+	c, err := parseConfig(configJSON)
+	if err != nil {
+		return nil, err
+	}
+	c.generic()
+	typ := c.text("model_type", "")
+	f, ok := families[typ]
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "config.json: model_type %q is not supported", typ).
+			WithHint("supported: %s", strings.Join(Types(), ", "))
+	}
+	if len(*c.errs) > 0 {
+		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
+	}
+	m := &model{Builder: graph.NewBuilder(opt.Tokens), config: c, opt: opt, shapes: shapes}
+	out := f.build(m)
+	if len(*c.errs) > 0 {
+		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
+	}
+	if u := c.unknown(); len(u) > 0 {
+		if !opt.AllowUnsealed {
+			return nil, fault.New(fault.Unsupported, "config.json: unknown key %s for model_type %q: it might change what the model computes", strings.Join(u, ", "), typ).
+				WithHint("if you know that it does not, repeat with --allow-unsealed")
+		}
+		m.warn = append(m.warn, "config keys taken on trust: "+strings.Join(u, ", "))
+	}
+	g, err := m.Finish(out...)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "config.json does not describe a %s network", typ)
+	}
+	res := &Model{Type: typ, Layers: m.layers, Vocab: m.vocab, Graph: g, Warn: m.warn}
+	return res, m.compare(g, res)
+}
+
+// compare demands that graph and checkpoint hold the same tensors.
+func (m *model) compare(g *graph.Graph, res *Model) error {
+	var missing, shape, extra []string
+	for name, id := range g.Weights() {
+		s, ok := m.shapes[name]
+		switch {
+		case !ok:
+			missing = append(missing, name)
+		case !slices.Equal(s, g.Shape(id)):
+			shape = append(shape, fmt.Sprintf("%s %v, expected %v", name, s, g.Shape(id)))
+		}
+	}
+	for name := range m.shapes {
+		if _, ok := g.Weights()[name]; ok {
+			continue
+		}
+		if buffer(name) {
+			res.Buffers = append(res.Buffers, name)
+		} else {
+			extra = append(extra, name)
+		}
+	}
+	sort.Strings(res.Buffers)
+	sort.Strings(extra)
+	if m.opt.AllowUnsealed {
+		res.Unknown, extra = extra, nil
+	}
+	var parts []string
+	for _, l := range []struct {
+		what string
+		list []string
+	}{{"missing", missing}, {"with another shape", shape}, {"not read by the network", extra}} {
+		if n := len(l.list); n > 0 {
+			sort.Strings(l.list)
+			s := strings.Join(l.list[:min(n, 8)], ", ")
+			if n > 8 {
+				s += fmt.Sprintf(" and %d more", n-8)
+			}
+			parts = append(parts, fmt.Sprintf("%d tensors %s: %s", n, l.what, s))
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	e := fault.New(fault.Unsupported, "the checkpoint does not match model_type %q: %s", res.Type, strings.Join(parts, "; "))
+	if len(missing)+len(shape) == 0 {
+		e = e.WithHint("--allow-unsealed leaves unread tensors as they are")
+	}
+	return e
+}
+
+// buffer reports whether a tensor is one that old checkpoints store and every
+// runtime computes anew.
+func buffer(name string) bool { return strings.HasSuffix(name, ".rotary_emb.inv_freq") }
+
+// has reports whether the checkpoint holds a tensor.
+func (m *model) has(name string) bool {
+	_, ok := m.shapes[name]
+	return ok
+}
