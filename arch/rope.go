@@ -17,11 +17,11 @@ type rope struct {
 // ropeParams are the parameters in transformers 5's rope_parameters or
 // transformers 4's rope_theta and rope_scaling.
 type ropeParams struct {
-	typ           string
-	theta         float64
-	partial       float64
-	c             *config // the object with the variant's own keys; nil for default
-	original     int // context that the model was trained with; 0 when not given
+	typ          string
+	theta        float64
+	partial      float64
+	c            *config // the object with the variant's own keys; nil for default
+	original     int     // context that the model was trained with; 0 when not given
 	maxPositions int
 }
 
@@ -92,8 +92,7 @@ func (m *model) rope(p ropeParams, headDim int) rope {
 	case "linear":
 		r.scale(1 / c.number("factor", 1))
 	case "dynamic":
-		// The base grows only past the trained context, which no probe reaches.
-		c.number("factor", 1)
+		m.dynamic(&r, p)
 	case "llama3":
 		m.llama3(&r, p)
 	case "yarn":
@@ -132,6 +131,17 @@ func (m *model) llama3(r *rope, p ropeParams) {
 			s := (original/wave - low) / (high - low)
 			r.freq[i] = (1-s)*f/factor + s*f
 		}
+	}
+}
+
+// dynamic: the base grows with the sequence past the trained context (NTK).
+func (m *model) dynamic(r *rope, p ropeParams) {
+	factor := p.c.number("factor", 1)
+	trained := float64(p.maxPositions)
+	length := math.Max(float64(m.opt.Tokens), trained)
+	base := p.theta * math.Pow(factor*length/trained-(factor-1), float64(r.dim)/math.Max(float64(r.dim-2), 1))
+	for i := range r.freq {
+		r.freq[i] = math.Pow(base, -2*float64(i)/float64(r.dim))
 	}
 }
 
@@ -180,8 +190,8 @@ func orDefault(v, def float64) float64 {
 	return v
 }
 
-// longrope: per-frequency factors; the short ones hold within the original
-// context, which no probe leaves (Phi-3).
+// longrope: per-frequency factors, the short ones within the original context,
+// the long ones past it (Phi-3).
 func (m *model) longrope(r *rope, p ropeParams) {
 	c := p.c
 	var short, long []float64
@@ -191,12 +201,15 @@ func (m *model) longrope(r *rope, p ropeParams) {
 		m.failf("config.json: longrope factors have %d and %d entries; the heads need %d", len(short), len(long), len(r.freq))
 		return
 	}
-	for i := range r.freq {
-		r.freq[i] /= short[i]
-	}
 	original := float64(p.original)
 	if original == 0 {
 		original = float64(p.maxPositions)
+	}
+	if float64(m.opt.Tokens) > original {
+		short = long
+	}
+	for i := range r.freq {
+		r.freq[i] /= short[i]
 	}
 	factor := c.number("factor", float64(p.maxPositions)/original)
 	if factor > 1 {

@@ -51,6 +51,8 @@ type Manifest struct {
 	Patches  []Patch     `json:"patches,omitempty"`
 	Files    []File      `json:"files"`
 	Tensors  []Tensor    `json:"tensors"`
+	// Checksums of every tensor, to name the one in which a file differs.
+	Checksums []Checksum `json:"checksums"`
 }
 
 // Promise says where the sealed model computes what the original does.
@@ -106,6 +108,13 @@ type Tensor struct {
 	Name  string `json:"name"`
 	Shape []int  `json:"shape"`
 	Terms []Term `json:"terms"`
+}
+
+// Checksum is a tensor's CRC-32C, in hexadecimal, before and after sealing.
+type Checksum struct {
+	Tensor   string `json:"tensor"`
+	Original string `json:"original"`
+	Sealed   string `json:"sealed"`
 }
 
 // Term is one summand of a tensor's exponents, along the given axes flattened

@@ -1,0 +1,533 @@
+package neuroseal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/neuroseal/neuroseal/arch"
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/keys"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// DefaultScale is the scale of the original tool: the factor of static, the
+// top of dynamic, and the bound of portable (2^6).
+const DefaultScale = 100
+
+// LockOptions say how to seal.
+type LockOptions struct {
+	Source, Output string
+
+	Method  seal.Method  // default gauge
+	Profile seal.Profile // of method gauge; default portable
+	Scale   float64      // 0: DefaultScale, and strong and max choose their own range
+
+	Key   keys.SealKey // not used by static
+	Slots []keys.Slot  // go into the manifest
+
+	Include, Exclude []string // groups by kind or by id, with wildcards
+
+	Force         bool // replace an output that is not empty
+	DryRun        bool // analyse only
+	AllowUnsealed bool // leave tensors alone that the network does not read
+	AllowSealed   bool // do not refuse weights that look sealed already
+
+	Time     time.Time // recorded; zero: now
+	Progress Progress
+	Notice   func(string)
+}
+
+// LockResult says what was sealed.
+type LockResult struct {
+	Manifest *manifest.Manifest
+	Explain  []Explanation // one per group
+	Bytes    int64         // size of the output
+	LeftOut  []string      // files that were not copied, with the reason
+	Output   string
+}
+
+// Explanation tells why a group's range is what it is.
+type Explanation struct {
+	Group string `json:"group"`
+	Lo    int    `json:"lo"`
+	Hi    int    `json:"hi"`
+	Why   string `json:"why"`
+}
+
+// observeTokens is how many tokens measure the activations of portable.
+const observeTokens = 4
+
+// Lock seals a checkpoint. The output becomes visible when it is complete; the
+// source is only read.
+func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
+	o.Progress = orSilent(o.Progress)
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	if err := refuseSealed(o.Source); err != nil {
+		return nil, err
+	}
+	m, err := openModel(o.Source, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
+	if err != nil {
+		return nil, err
+	}
+	defer m.ck.Close()
+	if !o.DryRun {
+		if err := m.ck.CheckOutput(o.Output); err != nil {
+			return nil, err
+		}
+	}
+	sol, err := gauge.Solve(m.net.Graph)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "deriving pairs")
+	}
+	l := &locker{o: o, m: m, full: sol}
+	if err := l.plan(ctx); err != nil {
+		return nil, err
+	}
+	res := &LockResult{Manifest: l.man, Explain: l.explain, Bytes: m.ck.TotalBytes(), Output: o.Output}
+	if o.DryRun {
+		return res, nil
+	}
+	return res, l.write(ctx, res)
+}
+
+func (o *LockOptions) defaults() error {
+	if o.Method == "" {
+		o.Method = seal.Gauge
+	}
+	if o.Profile == "" && o.Method == seal.Gauge {
+		o.Profile = seal.Portable
+	}
+	switch o.Method {
+	case seal.Gauge:
+		if o.Profile != seal.Portable && o.Profile != seal.Strong && o.Profile != seal.Max {
+			return fault.New(fault.Usage, "profile %q: use portable, strong or max", o.Profile)
+		}
+	case seal.Static, seal.Dynamic:
+		if o.Profile != "" {
+			return fault.New(fault.Usage, "method %s has no profiles", o.Method)
+		}
+	default:
+		return fault.New(fault.Usage, "method %q: use gauge, static or dynamic", o.Method)
+	}
+	if o.Scale != 0 && (math.IsNaN(o.Scale) || o.Scale < 2 || o.Scale > 1e30) {
+		return fault.New(fault.Usage, "scale %g: it must be between 2 and 1e30", o.Scale)
+	}
+	if o.Time.IsZero() {
+		o.Time = time.Now()
+	}
+	return nil
+}
+
+// refuseSealed refuses a checkpoint that carries a manifest, ours or the
+// original tool's.
+func refuseSealed(src string) error {
+	_, err := readManifest(src)
+	var legacy manifest.Legacy
+	switch {
+	case err == nil:
+		return fault.New(fault.AlreadySealed, "%s is sealed: it holds %s", src, manifest.Name).
+			WithHint("unlock it first")
+	case errors.As(err, &legacy):
+		return fault.New(fault.AlreadySealed, "%s is %v", src, legacy).
+			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
+	case fault.KindOf(err) == fault.NotSealed:
+		return nil
+	}
+	return err
+}
+
+// readManifest reads the manifest in a folder, or the one beside a file.
+func readManifest(src string) (*manifest.Manifest, error) {
+	dir := src
+	if st, err := os.Stat(src); err != nil {
+		return nil, fault.Wrap(fault.General, err, "opening checkpoint")
+	} else if !st.IsDir() {
+		dir = filepath.Dir(src)
+	}
+	p := filepath.Join(dir, manifest.Name)
+	st, err := os.Stat(p)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", src, manifest.Name)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading manifest")
+	}
+	if st.Size() > manifest.MaxSize {
+		return nil, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", p, st.Size(), manifest.MaxSize)
+	}
+	data, err := os.ReadFile(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading manifest")
+	}
+	return manifest.Parse(data)
+}
+
+// locker carries one lock from analysis to output.
+type locker struct {
+	o       LockOptions
+	m       *model
+	full    *gauge.Solution // all freedom
+	sol     *gauge.Solution // after the profile's blocks
+	seal    seal.Plan
+	real    []seal.RealFactor
+	conf    []byte // config.json of the output; nil: unchanged
+	man     *manifest.Manifest
+	explain []Explanation
+}
+
+// plan chooses what moves and how far.
+func (l *locker) plan(ctx context.Context) error {
+	stats, normal16, err := l.m.scan(ctx, l.o.Progress)
+	if err != nil {
+		return err
+	}
+	if !l.o.AllowSealed {
+		if found := detect(l.full, l.m, stats); found.Sealed {
+			return fault.New(fault.AlreadySealed, "%s looks sealed: %s", l.o.Source, found).
+				WithHint("if the original is like this, repeat with --allow-sealed")
+		}
+	}
+	l.man = &manifest.Manifest{
+		Sealed: true, Method: string(l.o.Method), Schema: manifest.Schema, Tool: "neuroseal " + Version,
+		Timestamp: l.o.Time.UTC().Format(time.RFC3339), ModelType: l.m.net.Type, FreeDims: l.full.FreeDims,
+		Scale: l.o.Scale, Profile: string(l.o.Profile), Notes: l.m.net.Warn,
+	}
+	for _, b := range l.m.net.Unknown {
+		l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: b, Why: "not read by the network; left alone by --allow-unsealed"})
+	}
+	if l.o.Method != seal.Gauge {
+		return l.planReal()
+	}
+	return l.planGauge(ctx, facts(l.m.ck, stats, normal16))
+}
+
+func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFacts) error {
+	l.sol = restrict(l.full, l.o.Profile)
+	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.sol, Tensors: tensors}
+	var err error
+	if f.Eps, err = l.m.epsilons(l.sol.Eps); err != nil {
+		return err
+	}
+	r := seal.Request{Profile: l.o.Profile, Select: l.o.selects}
+	if l.o.Scale != 0 || l.o.Profile == seal.Portable {
+		if l.man.Scale == 0 {
+			l.man.Scale = DefaultScale
+		}
+		r.Bound = int(math.Log2(l.man.Scale))
+	}
+	if l.o.Profile == seal.Portable {
+		if f.Observed, err = l.m.observe(ctx, l.sol, l.o.Progress); err != nil {
+			return err
+		}
+	}
+	ranges, err := seal.Allocate(f, r)
+	if err != nil {
+		return fault.Wrap(fault.Unsupported, err, "choosing exponents")
+	}
+	l.seal.Groups = ranges.Groups
+	for i, g := range ranges.Groups {
+		lo, hi := g.Span()
+		l.explain = append(l.explain, Explanation{g.ID, lo, hi, ranges.Why[i]})
+	}
+	if err := l.residual(); err != nil {
+		return err
+	}
+	return l.record(ranges)
+}
+
+// residual edits the config for the residual group's exponent.
+func (l *locker) residual() error {
+	if l.sol.Residual < 0 {
+		return nil
+	}
+	n, _ := l.seal.Groups[l.sol.Residual].Span()
+	conf, patches, err := patchEpsilons(l.m.conf, l.sol.Eps, n)
+	if err != nil {
+		return fault.Wrap(fault.Unsupported, err, "moving the norms' epsilon")
+	}
+	if len(patches) > 0 {
+		l.conf, l.man.Patches = conf, patches
+	}
+	return nil
+}
+
+// record fills the manifest with what moves.
+func (l *locker) record(r *seal.Ranges) error {
+	moves := func(g int) bool { return !r.Groups[g].Fixed() }
+	l.man.Promise = promise(l.o.Profile, r.Growth)
+	if l.o.Profile == seal.Portable && !r.Growth {
+		l.man.Notes = append(l.man.Notes, "no growth form: this network has no norm gain and no residual stream that may move, so some matrices shrink; later conversion to fp16 or to quantisers with fp16 scales is not promised to be exact")
+	}
+	for i, g := range r.Groups {
+		l.man.Groups = append(l.man.Groups, manifest.Group{
+			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: g.Classes, Block: blockLength(l.full.Groups[i].Classes, g.Classes),
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
+		})
+	}
+	for i := range l.sol.Tensors {
+		t := l.sol.Tensors[i]
+		if covered(&t, moves) == 0 {
+			l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: t.Name, Why: l.holeWhy(t.Name, r)})
+			continue
+		}
+		l.seal.Tensors = append(l.seal.Tensors, t)
+		l.man.Tensors = append(l.man.Tensors, encodeTensor(t))
+	}
+	sort.Slice(l.man.Holes, func(i, j int) bool { return l.man.Holes[i].Tensor < l.man.Holes[j].Tensor })
+	l.man.Coverage = coverage(l.sol, parameters(l.m.ck), moves)
+	if len(l.seal.Tensors) == 0 {
+		return fault.New(fault.Unsupported, "profile %s finds no room for any factor in this checkpoint", l.o.Profile).
+			WithHint("--explain names what limits each group; --profile strong has more room")
+	}
+	return nil
+}
+
+// blockLength is how many of the network's classes share one factor, on
+// average and rounded up; 0 when the group has none left.
+func blockLength(full, merged int) int {
+	if merged == 0 {
+		return 0
+	}
+	return (full + merged - 1) / merged
+}
+
+func (l *locker) holeWhy(name string, r *seal.Ranges) string {
+	for _, h := range l.sol.Holes {
+		if h.Tensor == name {
+			return h.Why
+		}
+	}
+	for i := range l.sol.Tensors {
+		if t := &l.sol.Tensors[i]; t.Name == name && len(t.Terms) > 0 && len(t.Terms[0].Segments) > 0 {
+			g := t.Terms[0].Segments[0].Group
+			return fmt.Sprintf("group %s has no room: %s", r.Groups[g].ID, r.Why[g])
+		}
+	}
+	return "nothing moves it"
+}
+
+// promise says what a profile holds.
+func promise(p seal.Profile, growth bool) manifest.Promise {
+	m := manifest.Promise{BitExact: []string{"bf16", "fp32"}, Runs: []string{"bf16", "fp32"}, Quantisers: []string{}, Reversible: true}
+	switch {
+	case p == seal.Portable && growth:
+		m.Runs = append(m.Runs, "fp16")
+		m.Quantisers = []string{"llama.cpp Q8_0, Q4_0", "block quantisers of 64 to 256 with F32 scales"}
+	case p == seal.Portable:
+		m.Runs = append(m.Runs, "fp16")
+		m.Quantisers = []string{"block quantisers of 64 to 256 with F32 scales"}
+	case p == seal.Strong:
+		m.Quantisers = []string{"block quantisers of 64 to 256 with F32 scales"}
+	}
+	return m
+}
+
+// selects applies --include and --exclude: patterns match a group's kind or id.
+func (o *LockOptions) selects(g gauge.Group) bool {
+	match := func(patterns []string) bool {
+		for _, p := range patterns {
+			if p == string(g.Kind) {
+				return true
+			}
+			if ok, err := path.Match(p, g.ID); err == nil && ok {
+				return true
+			}
+		}
+		return false
+	}
+	return (len(o.Include) == 0 || match(o.Include)) && !match(o.Exclude)
+}
+
+// CheckPatterns refuses patterns that are malformed.
+func CheckPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return fault.New(fault.Usage, "pattern %q: %v", p, err)
+		}
+	}
+	return nil
+}
+
+// write makes the output.
+func (l *locker) write(ctx context.Context, res *LockResult) error {
+	if err := checkSpace(l.o.Output, l.m.ck.TotalBytes()); err != nil {
+		return err
+	}
+	dir, err := atomicdir.Create(l.o.Output, atomicdir.Options{Force: l.o.Force, Notice: l.o.Notice})
+	if err != nil {
+		return err
+	}
+	defer dir.Abort()
+	sums := newChecksums()
+	opt := checkpoint.RewriteOptions{Edit: l.editors(sums), Progress: l.o.Progress.Add}
+	if l.conf != nil {
+		opt.Override = map[string][]byte{"config.json": l.conf}
+	}
+	l.o.Progress.Stage("sealing", l.m.ck.RewriteBytes(opt))
+	out, err := l.m.ck.Rewrite(ctx, dir, opt)
+	if err != nil {
+		return err
+	}
+	for _, f := range out.LeftOut {
+		res.LeftOut = append(res.LeftOut, f.Path)
+		l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
+	}
+	l.files(out)
+	l.man.Checksums = sums.list(l.m.ck)
+	l.man.Keyslots = l.o.Slots
+	if l.o.Method != seal.Static {
+		l.man.SealID = sealID(l.o.Key, l.man)
+		l.man.Sign(l.o.Key)
+	}
+	if err := writeFile(dir, manifest.Name, l.man.Marshal()); err != nil {
+		return err
+	}
+	return dir.Commit()
+}
+
+// editors returns the factory of per-tensor editors.
+func (l *locker) editors(sums *checksums) func(checkpoint.Tensor) checkpoint.Editor {
+	moves := map[string]*gauge.Tensor{}
+	for i := range l.seal.Tensors {
+		moves[l.seal.Tensors[i].Name] = &l.seal.Tensors[i]
+	}
+	var e [][]int16
+	if l.o.Method == seal.Gauge {
+		e = l.seal.Exponents(l.o.Key)
+	}
+	return func(t checkpoint.Tensor) checkpoint.Editor {
+		var ed checkpoint.Editor
+		if p := moves[t.Name]; p != nil {
+			if l.o.Method == seal.Gauge {
+				if s := seal.NewScaler(p, t.DType, e, 1); s != nil {
+					ed = s
+				}
+			} else if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
+				ed = s
+			}
+		}
+		return sums.wrap(t, ed)
+	}
+}
+
+// files records the digests of all files, and of the original as a whole.
+func (l *locker) files(out *checkpoint.RewriteResult) {
+	for _, f := range out.Files {
+		e := manifest.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256Out, Original: f.SHA256In, OriginalSize: f.Size}
+		for _, p := range l.man.Patches {
+			if p.Path == f.Path {
+				e.OriginalSize -= int64(len(p.After) - len(p.Before))
+			}
+		}
+		l.man.Files = append(l.man.Files, e)
+	}
+	l.man.OriginalDigest = digestOf(l.man.Files)
+}
+
+// digestOf is the digest of an original as a whole: SHA-256 over its files'
+// lines "sha256  path\n" in order of path, as sha256sum would print them.
+func digestOf(files []manifest.File) string {
+	var lines []string
+	for _, f := range files {
+		if f.Original != "" {
+			lines = append(lines, f.Original+"  "+f.Path+"\n")
+		}
+	}
+	sort.Slice(lines, func(i, j int) bool { return lines[i][64:] < lines[j][64:] })
+	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// sealID names a seal: it depends on the key and on what was sealed, so that
+// the same input gives the same name.
+func sealID(k keys.SealKey, m *manifest.Manifest) string {
+	return k.MAC([]byte("seal id\x00" + m.OriginalDigest + "\x00" + m.Profile + "\x00" + m.Method))[:16]
+}
+
+// checkSpace refuses to start when the output cannot fit.
+func checkSpace(dst string, need int64) error {
+	free, err := atomicdir.Free(dst)
+	if err != nil {
+		return fault.Wrap(fault.General, err, "asking for free space at %s", dst)
+	}
+	const slack = 16 << 20 // manifest, folder entries
+	if free < need+slack {
+		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free)
+	}
+	return nil
+}
+
+func writeFile(dir *atomicdir.Dir, name string, data []byte) error {
+	f, err := dir.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func encodeTensor(t gauge.Tensor) manifest.Tensor {
+	m := manifest.Tensor{Name: t.Name, Shape: t.Shape}
+	for _, ax := range t.Terms {
+		term := manifest.Term{Axes: ax.Axes, Segments: make([][6]int, len(ax.Segments))}
+		if term.Axes == nil {
+			term.Axes = []int{}
+		}
+		for i, s := range ax.Segments {
+			term.Segments[i] = [6]int{s.Start, s.Count, s.Group, s.First, s.Div, s.Coef}
+		}
+		m.Terms = append(m.Terms, term)
+	}
+	return m
+}
+
+// decodePlan rebuilds a plan from a manifest; it is validated.
+func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
+	p := &seal.Plan{}
+	for _, g := range m.Groups {
+		p.Groups = append(p.Groups, seal.Group{
+			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
+		})
+	}
+	for _, t := range m.Tensors {
+		g := gauge.Tensor{Name: t.Name, Shape: t.Shape}
+		for _, term := range t.Terms {
+			ax := gauge.Axis{Axes: term.Axes, Len: 1}
+			for _, a := range term.Axes {
+				if a < 0 || a >= len(t.Shape) {
+					return nil, fault.New(fault.Mismatch, "%s: tensor %s: axis %d", manifest.Name, t.Name, a)
+				}
+				ax.Len *= t.Shape[a]
+			}
+			for _, s := range term.Segments {
+				ax.Segments = append(ax.Segments, gauge.Segment{Start: s[0], Count: s[1], Group: s[2], First: s[3], Div: s[4], Coef: s[5]})
+			}
+			g.Terms = append(g.Terms, ax)
+		}
+		p.Tensors = append(p.Tensors, g)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
+	}
+	return p, nil
+}

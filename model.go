@@ -1,0 +1,290 @@
+package neuroseal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/neuroseal/neuroseal/arch"
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/probe"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// Progress is told how far a long operation has come. Its methods are called
+// from several goroutines at once.
+type Progress interface {
+	Stage(name string, total int64) // a new stage of total bytes begins
+	Add(n int64)                    // n more bytes are done
+}
+
+type silent struct{}
+
+func (silent) Stage(string, int64) {}
+func (silent) Add(int64)           {}
+
+func orSilent(p Progress) Progress {
+	if p == nil {
+		return silent{}
+	}
+	return p
+}
+
+// model is an open checkpoint with its network.
+type model struct {
+	ck   *checkpoint.Checkpoint
+	net  *arch.Model
+	conf []byte
+	opt  arch.Options
+}
+
+// openModel opens a checkpoint and builds its forward pass.
+func openModel(path string, opt arch.Options) (*model, error) {
+	ck, err := checkpoint.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	m := &model{ck: ck, conf: ck.ConfigJSON(), opt: opt}
+	if err := m.build(); err != nil {
+		ck.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *model) build() error {
+	shapes := make(map[string][]int, len(m.ck.Tensors()))
+	for _, t := range m.ck.Tensors() {
+		shapes[t.Name] = t.Shape
+	}
+	net, err := arch.Build(m.conf, shapes, m.opt)
+	m.net = net
+	return err
+}
+
+// Weight and ReadWeight make a model a probe.Source.
+func (m *model) Weight(name string) (dtype.DType, int64, bool) {
+	t, ok := m.ck.Tensor(name)
+	return t.DType, t.Size, ok
+}
+
+func (m *model) ReadWeight(name string, p []byte, off int64) error {
+	t, ok := m.ck.Tensor(name)
+	if !ok {
+		return fmt.Errorf("no tensor %s", name)
+	}
+	return m.ck.ReadAt(t, p, off)
+}
+
+// epsilons returns the values of the config keys that a residual gauge moves.
+func (m *model) epsilons(keys []gauge.EpsMove) (map[string]float64, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(m.conf, &raw); err != nil {
+		return nil, err
+	}
+	out := map[string]float64{}
+	for _, k := range keys {
+		var v float64
+		if err := json.Unmarshal(raw[k.Key], &v); err != nil {
+			return nil, fmt.Errorf("config.json: %s: %w", k.Key, err)
+		}
+		out[k.Key] = v
+	}
+	return out, nil
+}
+
+// scan reads every float tensor once and returns its statistics.
+func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, map[string]int, error) {
+	var mu sync.Mutex
+	stats := map[string]*dtype.Stats{}
+	normal16 := map[string]int{}
+	want := func(t checkpoint.Tensor) bool { return t.DType.Scalable() }
+	var total int64
+	for _, t := range m.ck.Tensors() {
+		if want(t) {
+			total += t.Size
+		}
+	}
+	p.Stage("reading weights", total)
+	err := m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
+		var s dtype.Stats
+		rows(t, buf, func(row []byte) { s.Row(t.DType, row) })
+		e, ok := math.MaxInt, false
+		if len(t.Shape) <= 1 {
+			e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if stats[t.Name] == nil {
+			stats[t.Name] = &dtype.Stats{}
+		}
+		stats[t.Name].Merge(s)
+		if old, had := normal16[t.Name]; ok && (!had || e < old) {
+			normal16[t.Name] = e
+		}
+		p.Add(int64(len(buf)))
+		return nil
+	})
+	return stats, normal16, err
+}
+
+// rows splits a chunk into rows of the last axis; a row longer than the chunk
+// counts as several.
+func rows(t checkpoint.Tensor, buf []byte, visit func([]byte)) {
+	width := len(buf)
+	if k := len(t.Shape); k > 1 {
+		width = t.Shape[k-1] * t.DType.Bits() / 8
+	}
+	for len(buf) > 0 {
+		n := min(width, len(buf))
+		visit(buf[:n])
+		buf = buf[n:]
+	}
+}
+
+// facts turns statistics into the input of range analysis.
+func facts(ck *checkpoint.Checkpoint, stats map[string]*dtype.Stats, normal16 map[string]int) map[string]seal.TensorFacts {
+	out := map[string]seal.TensorFacts{}
+	for _, t := range ck.Tensors() {
+		f := seal.TensorFacts{DType: t.DType, Bound: seal.WeightBound{Max: math.Inf(-1), RowL2: math.Inf(-1), L2: math.Inf(-1)}}
+		if s := stats[t.Name]; s != nil && s.Finite() {
+			f.Any, f.Max, f.Min, f.Subnormal = true, s.Max, s.Min, s.Subnormal
+			f.Bound = seal.WeightBound{
+				Max: float64(s.Max + 1), RowL2: math.Log2(s.MaxRowSumSq) / 2, L2: math.Log2(s.SumSq) / 2,
+			}
+			f.MinNormal16, f.Has16 = normal16[t.Name], false
+			if _, ok := normal16[t.Name]; ok {
+				f.Has16 = true
+			}
+		}
+		out[t.Name] = f
+	}
+	return out
+}
+
+// observe runs the network on a few tokens and returns the log2 of the largest
+// element of every value that a seal may move.
+func (m *model) observe(ctx context.Context, sol *gauge.Solution, p Progress) ([]float64, error) {
+	g := m.net.Graph
+	last := graph.ID(0)
+	for i, s := range sol.Values {
+		if len(s) > 0 {
+			last = graph.ID(i)
+		}
+	}
+	out := make([]float64, len(g.Nodes))
+	for i := range out {
+		out[i] = math.Inf(-1)
+	}
+	var total int64
+	for name, id := range g.Weights() {
+		if t, ok := m.ck.Tensor(name); ok && id <= last {
+			total += t.Size
+		}
+	}
+	p.Stage("measuring activations", total)
+	_, err := probe.Run(ctx, g, m, probe.Options{
+		Tokens: m.tokens(), Precision: probe.FP32, Last: last, Progress: p.Add,
+		Observe: func(id graph.ID, x []float32) { out[id] = probe.LogMax(x) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, x := range out {
+		if len(sol.Values[i]) > 0 && (x != x || x > 128) {
+			return nil, fault.New(fault.Unsupported, "the original network computes infinite or undefined values in %s", g.Nodes[i].Scope).
+				WithHint("check the original with its own runtime first")
+		}
+	}
+	return out, nil
+}
+
+// tokens are the probe's input: the start token, then ids spread over the
+// vocabulary.
+func (m *model) tokens() []int {
+	var c struct {
+		BOS any `json:"bos_token_id"`
+	}
+	start := -1
+	if json.Unmarshal(m.conf, &c) == nil {
+		if f, ok := c.BOS.(float64); ok {
+			start = int(f)
+		}
+	}
+	return probe.Tokens(m.net.Graph.Tokens, m.net.Vocab, start)
+}
+
+// blockOf is the length of the blocks on which factors are constant along an
+// input axis of the given width: the largest power of two, from 64 up to 256,
+// that divides it, so that no quantiser's block of 64, 128 or 256 mixes two
+// factors; where 64 does not divide it, the whole axis.
+func blockOf(width int) int {
+	for b := 256; b >= 64; b /= 2 {
+		if width%b == 0 {
+			return b
+		}
+	}
+	return width
+}
+
+// restrict applies a profile's blocks to the solution.
+func restrict(sol *gauge.Solution, p seal.Profile) *gauge.Solution {
+	if p == seal.Max {
+		return sol
+	}
+	return sol.Merge(func(t *gauge.Tensor) int { return blockOf(t.Shape[t.Input]) })
+}
+
+// coverage is the share of all parameters whose element some factor may move,
+// given which groups move.
+func coverage(sol *gauge.Solution, total int64, moves func(group int) bool) float64 {
+	touched := 0.0
+	for i := range sol.Tensors {
+		touched += covered(&sol.Tensors[i], moves)
+	}
+	if total == 0 {
+		return 0
+	}
+	return touched / float64(total)
+}
+
+// covered counts a tensor's elements that move: all but those that no term
+// reaches.
+func covered(t *gauge.Tensor, moves func(group int) bool) float64 {
+	size := 1.0
+	for _, n := range t.Shape {
+		size *= float64(n)
+	}
+	still := 1.0
+	for _, ax := range t.Terms {
+		free := make([]bool, ax.Len)
+		n := 0
+		for _, s := range ax.Segments {
+			if !moves(s.Group) {
+				continue
+			}
+			for i := s.Start; i < s.Start+s.Count; i++ {
+				if !free[i] {
+					free[i] = true
+					n++
+				}
+			}
+		}
+		still *= 1 - float64(n)/float64(ax.Len)
+	}
+	return size * (1 - still)
+}
+
+func parameters(ck *checkpoint.Checkpoint) int64 {
+	var n int64
+	for _, t := range ck.Tensors() {
+		n += t.Elements()
+	}
+	return n
+}

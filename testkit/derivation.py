@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""An independent implementation of spec/derivation.md. Standard library only.
+
+    python3 derivation.py [derivation.json]
+
+recomputes every test vector and exits with status 1 at the first that differs.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import sys
+
+
+def hkdf(ikm, info, length=32):
+    """HKDF-SHA256 of RFC 5869 with an empty salt, for at most one block."""
+    assert length <= 32
+    prk = hmac.new(bytes(32), ikm, hashlib.sha256).digest()
+    return hmac.new(prk, info + b"\x01", hashlib.sha256).digest()[:length]
+
+
+def group_key(seal_key, group_id):
+    return hkdf(seal_key, b"neuroseal/v1" + b"\x00" + group_id.encode("utf-8"))
+
+
+def key_check(seal_key):
+    key = hkdf(seal_key, b"neuroseal/check/v1")
+    return hmac.new(key, b"neuroseal key check", hashlib.sha256).hexdigest()
+
+
+def mac(seal_key, message):
+    key = hkdf(seal_key, b"neuroseal/mac/v1")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()
+
+
+class Stream:
+    def __init__(self, seal_key, group_id):
+        self.key = group_key(seal_key, group_id)
+        self.block = 0
+        self.rest = b""
+
+    def read(self, n):
+        while len(self.rest) < n:
+            index = self.block.to_bytes(8, "big")
+            self.rest += hmac.new(self.key, index, hashlib.sha256).digest()
+            self.block += 1
+        out, self.rest = self.rest[:n], self.rest[n:]
+        return out
+
+    def uint32(self):
+        return int.from_bytes(self.read(4), "big")
+
+    def intn(self, n):
+        if n == 1:
+            return 0
+        limit = 2**32 // n * n
+        while True:
+            word = self.uint32()
+            if word < limit:
+                return word % n
+
+    def float64(self):
+        a = self.uint32() >> 5
+        b = self.uint32() >> 6
+        return (a * 67108864 + b) / 9007199254740992
+
+
+CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+
+
+def bech32(prefix, data):
+    """Bech32 of BIP 173."""
+
+    def polymod(values):
+        chk = 1
+        for v in values:
+            top = chk >> 25
+            chk = (chk & 0x1FFFFFF) << 5 ^ v
+            for i, g in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+                if top >> i & 1:
+                    chk ^= g
+        return chk
+
+    bits = "".join(f"{b:08b}" for b in data)
+    bits += "0" * (-len(bits) % 5)
+    words = [int(bits[i : i + 5], 2) for i in range(0, len(bits), 5)]
+    expanded = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+    chk = polymod(expanded + words + [0] * 6) ^ 1
+    words += [chk >> 5 * (5 - i) & 31 for i in range(6)]
+    return prefix + "1" + "".join(CHARSET[w] for w in words)
+
+
+checked = 0
+
+
+def expect(where, got, want):
+    global checked
+    if got != want or type(got) is not type(want):
+        sys.exit(f"{where}: got {got!r}, the vector says {want!r}")
+    checked += 1
+
+
+def verify_group(where, key, g):
+    gid = g["id"]
+    expect(f"{where} group_key", group_key(key, gid).hex(), g["group_key"])
+    expect(f"{where} stream", Stream(key, gid).read(80).hex(), g["stream"])
+    s = Stream(key, gid)
+    s.read(4 * 10000)
+    expect(f"{where} word_10000", s.uint32(), g["word_10000"])
+    s = Stream(key, gid)
+    for i, want in enumerate(g["floats"]):
+        expect(f"{where} float {i}", s.float64(), float(want))
+    for v in g["intn"]:
+        s = Stream(key, gid)
+        expect(f"{where} intn({v['n']})", [s.intn(v["n"]) for _ in v["draws"]], v["draws"])
+        expect(f"{where} intn({v['n']}) next", s.uint32(), v["next_word"])
+    s, m = Stream(key, gid), g["mixed"]
+    expect(f"{where} mixed word", s.uint32(), m["word"])
+    expect(f"{where} mixed below 1", s.intn(1), m["below_1"])
+    expect(f"{where} mixed below 3", s.intn(3), m["below_3"])
+    expect(f"{where} mixed float", s.float64(), float(m["float"]))
+    expect(f"{where} mixed below 1000", s.intn(1000), m["below_1000"])
+    expect(f"{where} mixed last", s.uint32(), m["last_word"])
+
+
+def verify(vectors):
+    for n, k in enumerate(vectors["keys"]):
+        key = bytes.fromhex(k["seal_key"])
+        expect(f"key {n} line", bech32("neuroseal-secret-key-", key).upper(), k["key_line"])
+        expect(f"key {n} check", key_check(key), k["check"])
+        for i, m in enumerate(k["macs"]):
+            expect(f"key {n} mac {i}", mac(key, bytes.fromhex(m["message"])), m["mac"])
+        for g in k["groups"]:
+            verify_group(f"key {n} group {g['id']!r}", key, g)
+
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "derivation.json")
+    with open(path, encoding="utf-8") as f:
+        verify(json.load(f))
+    if not checked:
+        sys.exit("no vectors")
+    print(f"{checked} values agree")
