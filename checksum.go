@@ -3,6 +3,7 @@ package neuroseal
 import (
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"sync"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -62,4 +63,35 @@ func (c *checksums) list(ck *checkpoint.Checkpoint) []manifest.Checksum {
 		}
 	}
 	return out
+}
+
+// blame names the tensors of a file whose checksum is not the recorded one,
+// for the end of an error message.
+func (c *checksums) blame(man *manifest.Manifest, ck *checkpoint.Checkpoint, file string, restored bool) string {
+	var bad []string
+	want := map[string]manifest.Checksum{}
+	for _, s := range man.Checksums {
+		want[s.Tensor] = s
+	}
+	found := false
+	for _, t := range ck.Tensors() {
+		if ck.Shards()[t.Shard].Path != file {
+			continue
+		}
+		found = true
+		got, w := c.sum[t.Name], want[t.Name]
+		// The sums of an unlock run the other way: what comes in is sealed.
+		if got != nil && (!restored && got.Original != w.Sealed || restored && got.Sealed != w.Original) {
+			bad = append(bad, t.Name)
+		}
+	}
+	switch {
+	case !found:
+		return ""
+	case len(bad) == 0:
+		return "; all tensors are as recorded, so the header differs"
+	case len(bad) > 4:
+		return fmt.Sprintf("; tensors %s and %d more differ", strings.Join(bad[:4], ", "), len(bad)-4)
+	}
+	return "; it differs in tensor " + strings.Join(bad, ", ")
 }

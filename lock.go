@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -286,6 +287,7 @@ func (l *locker) record(r *seal.Ranges) error {
 			l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: t.Name, Why: l.holeWhy(t.Name, r)})
 			continue
 		}
+		t = prune(t, moves)
 		l.seal.Tensors = append(l.seal.Tensors, t)
 		l.man.Tensors = append(l.man.Tensors, encodeTensor(t))
 	}
@@ -483,6 +485,19 @@ func writeFile(dir *atomicdir.Dir, name string, data []byte) error {
 		return err
 	}
 	return f.Close()
+}
+
+// prune drops what belongs to groups that stay where they are.
+func prune(t gauge.Tensor, moves func(group int) bool) gauge.Tensor {
+	var terms []gauge.Axis
+	for _, ax := range t.Terms {
+		ax.Segments = slices.DeleteFunc(slices.Clone(ax.Segments), func(s gauge.Segment) bool { return !moves(s.Group) })
+		if len(ax.Segments) > 0 {
+			terms = append(terms, ax)
+		}
+	}
+	t.Terms = terms
+	return t
 }
 
 func encodeTensor(t gauge.Tensor) manifest.Tensor {

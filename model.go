@@ -42,6 +42,10 @@ type model struct {
 	net  *arch.Model
 	conf []byte
 	opt  arch.Options
+
+	edit    func(checkpoint.Tensor) checkpoint.Editor // applied to weights as they are read; nil: none
+	mu      sync.Mutex
+	editors map[string]checkpoint.Editor
 }
 
 // openModel opens a checkpoint and builds its forward pass.
@@ -79,7 +83,23 @@ func (m *model) ReadWeight(name string, p []byte, off int64) error {
 	if !ok {
 		return fmt.Errorf("no tensor %s", name)
 	}
-	return m.ck.ReadAt(t, p, off)
+	if err := m.ck.ReadAt(t, p, off); err != nil || m.edit == nil {
+		return err
+	}
+	m.mu.Lock()
+	ed, ok := m.editors[name]
+	if !ok {
+		if m.editors == nil {
+			m.editors = map[string]checkpoint.Editor{}
+		}
+		ed = m.edit(t)
+		m.editors[name] = ed
+	}
+	m.mu.Unlock()
+	if ed == nil {
+		return nil
+	}
+	return ed.Edit(off*8/int64(t.DType.Bits()), p)
 }
 
 // epsilons returns the values of the config keys that a residual gauge moves.

@@ -21,14 +21,11 @@ func (l *locker) planReal() error {
 	}
 	l.man.Promise = manifest.Promise{BitExact: []string{}, Runs: []string{"bf16", "fp32"}, Quantisers: []string{}}
 	l.man.Notes = append(l.man.Notes, "real factors round: outputs change a little, and unlock restores the weights to rounding, not to the byte")
-	for i, g := range l.sol.Groups {
-		classes := g.Classes
-		if l.real[i] == 0 {
-			classes = 0
-		}
+	for _, g := range l.sol.Groups {
 		l.man.Groups = append(l.man.Groups, manifest.Group{
-			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: classes, Block: blockLength(g.Classes, min(classes, 1)),
+			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: g.Classes, Block: 1, Offsets: []int{0},
 		})
+		l.seal.Groups = append(l.seal.Groups, seal.Group{ID: g.ID, Kind: g.Kind, Layer: g.Layer, Classes: g.Classes, Offsets: []int{0}})
 	}
 	moves := func(g int) bool { return l.real[g] != 0 }
 	for _, t := range l.sol.Tensors {
@@ -36,6 +33,7 @@ func (l *locker) planReal() error {
 			l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: t.Name, Why: "method " + string(l.o.Method) + " moves value/output and up/down only"})
 			continue
 		}
+		t = prune(t, moves)
 		l.seal.Tensors = append(l.seal.Tensors, t)
 		l.man.Tensors = append(l.man.Tensors, encodeTensor(t))
 	}

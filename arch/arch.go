@@ -29,6 +29,7 @@ type Model struct {
 	Type    string
 	Layers  int
 	Vocab   int
+	Sparse  bool // a router chooses experts
 	Graph   *graph.Graph
 	Buffers []string // tensors that the runtime computes anew and does not read
 	Unknown []string // tensors that no operation reads; only with AllowUnsealed
@@ -72,6 +73,7 @@ type model struct {
 	layers int
 	vocab  int
 	hidden int
+	routed bool
 	warn   []string
 }
 
@@ -114,7 +116,7 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 	if err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "config.json does not describe a %s network", typ)
 	}
-	res := &Model{Type: typ, Layers: m.layers, Vocab: m.vocab, Graph: g, Warn: m.warn}
+	res := &Model{Type: typ, Layers: m.layers, Vocab: m.vocab, Sparse: m.routed, Graph: g, Warn: m.warn}
 	return res, m.compare(g, res)
 }
 

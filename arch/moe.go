@@ -22,6 +22,7 @@ type experts struct {
 // that were not chosen. With Options.AllEx every expert keeps its weight, so
 // that a comparison of two checkpoints misses none.
 func (m *model) sparse(x graph.ID, name string, e experts) graph.ID {
+	m.routed = true
 	p := m.Apply(graph.OpSoftmax, m.linear(x, name+e.router, e.n, false))
 	if !m.opt.AllEx {
 		p = m.Mul(p, m.TopKMask(p, e.k))

@@ -76,8 +76,9 @@ func (e *identity) Edit(_ int64, buf []byte) error {
 	return nil
 }
 
-// copyAll copies the shards as cp does, one after the other; then, if hash is
-// set, hashes the copies, as cp followed by sha256sum does.
+// copyAll copies the shards as cp does, one after the other; and, if hash is
+// set, hashes each, as sha256sum does, but with this processor's instructions
+// for it, which sha256sum may lack.
 func copyAll(b *testing.B, src, dst string, hash bool) {
 	b.Helper()
 	if err := os.Mkdir(dst, 0o755); err != nil {
@@ -121,9 +122,12 @@ func BenchmarkRewrite(b *testing.B) {
 		*total += time.Since(start)
 		os.RemoveAll(dst)
 	}
+	dst := filepath.Join(filepath.Dir(src), "out")
+	// The first large copy pays for memory that the page cache then keeps.
+	copyAll(b, src, dst, false)
+	os.RemoveAll(dst)
 	for b.Loop() {
 		b.StopTimer()
-		dst := filepath.Join(filepath.Dir(src), "out")
 		timed(&cp, dst, func() { copyAll(b, src, dst, false) })
 		timed(&cpHash, dst, func() { copyAll(b, src, dst, true) })
 		b.StartTimer()

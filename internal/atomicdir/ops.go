@@ -11,8 +11,8 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
-// Hook, if set, is called before every operation that changes the file system
-// (op is mkdir, open, write, sync, rename, link or remove); an error stops the
+// Hook is called, if it is set, before every operation that changes the file
+// system (op is mkdir, open, write, sync, rename, link or remove); an error stops the
 // operation and is returned. It is there for tests, which use it to fail or to
 // exit at each operation in turn. It is called from several goroutines and must
 // not change while a Dir is in use.

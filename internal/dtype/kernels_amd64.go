@@ -69,6 +69,16 @@ func f32ToBF16(dst *byte, src *float32, n int)
 //go:noescape
 func f32ToF16(dst *byte, src *float32, n int)
 
+// mulF32 applies the factor to n elements, a multiple of 16.
+//
+//go:noescape
+func mulF32(x *float32, n int, f float32)
+
+// divF32 applies the factor to n elements, a multiple of 16.
+//
+//go:noescape
+func divF32(x *float32, n int, f float32)
+
 // statsBF16 adds n elements, a multiple of 16, to the statAcc at acc: largest
 // magnitude, smallest magnitude less one (unsigned, so zero comes last), sums of
 // squares by index mod 16, and zeros.

@@ -516,6 +516,56 @@ f32ToF16End:
 	VZEROUPPER
 	RET
 
+// func mulF32(x *float32, n int, f float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·mulF32(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVSS        f+16(FP), X0
+	VBROADCASTSS X0, Y0
+	SHRQ         $0x04, CX
+	JZ           mulF32End
+
+mulF32Loop:
+	VMOVUPS (AX), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	ADDQ    $0x40, AX
+	DECQ    CX
+	JNZ     mulF32Loop
+
+mulF32End:
+	VZEROUPPER
+	RET
+
+// func divF32(x *float32, n int, f float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·divF32(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVSS        f+16(FP), X0
+	VBROADCASTSS X0, Y0
+	SHRQ         $0x04, CX
+	JZ           divF32End
+
+divF32Loop:
+	VMOVUPS (AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	ADDQ    $0x40, AX
+	DECQ    CX
+	JNZ     divF32Loop
+
+divF32End:
+	VZEROUPPER
+	RET
+
 // func statsBF16(p *byte, n int, acc *byte)
 // Requires: AVX, AVX2, FMA3, POPCNT
 TEXT ·statsBF16(SB), NOSPLIT, $0-24

@@ -21,6 +21,9 @@ func f16ToF32(dst *float32, src *byte, n int)  { panic(noAsm) }
 func f32ToBF16(dst *byte, src *float32, n int) { panic(noAsm) }
 func f32ToF16(dst *byte, src *float32, n int)  { panic(noAsm) }
 
+func mulF32(x *float32, n int, f float32) { panic(noAsm) }
+func divF32(x *float32, n int, f float32) { panic(noAsm) }
+
 func statsBF16(p *byte, n int, acc *byte) { panic(noAsm) }
 func statsF16(p *byte, n int, acc *byte)  { panic(noAsm) }
 func statsF32(p *byte, n int, acc *byte)  { panic(noAsm) }

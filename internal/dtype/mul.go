@@ -20,7 +20,7 @@ func DivRow(d DType, buf []byte, f float64) { mulDiv(d, buf, f, true) }
 func mulDiv(d DType, buf []byte, f float64, divide bool) {
 	layout(d).count(buf)
 	if d == F64 {
-		real64(buf, f, divide)
+		mulDiv64(buf, f, divide)
 		return
 	}
 	size, g := layout(d).size, float32(f)
@@ -29,21 +29,35 @@ func mulDiv(d DType, buf []byte, f float64, divide bool) {
 		part := buf[:min(chunk*size, len(buf))]
 		y := x[:len(part)/size]
 		ToFloat32(d, y, part)
-		if divide {
-			for i := range y {
-				y[i] /= g
-			}
-		} else {
-			for i := range y {
-				y[i] *= g
-			}
-		}
+		apply(y, g, divide)
 		FromFloat32(d, part, y)
 		buf = buf[len(part):]
 	}
 }
 
-func real64(buf []byte, f float64, divide bool) {
+// apply multiplies or divides in float32.
+func apply(y []float32, g float32, divide bool) {
+	i := 0
+	if fast := len(y) &^ 15; haveAsm && fast > 0 {
+		if divide {
+			divF32(&y[0], fast, g)
+		} else {
+			mulF32(&y[0], fast, g)
+		}
+		i = fast
+	}
+	if divide {
+		for ; i < len(y); i++ {
+			y[i] /= g
+		}
+		return
+	}
+	for ; i < len(y); i++ {
+		y[i] *= g
+	}
+}
+
+func mulDiv64(buf []byte, f float64, divide bool) {
 	for ; len(buf) > 0; buf = buf[8:] {
 		x := math.Float64frombits(binary.LittleEndian.Uint64(buf))
 		if divide {

@@ -174,30 +174,28 @@ func (a *statAcc) add(d DType, f *format, buf []byte) {
 		}
 	}
 	for ; i < n; i++ {
-		a.one(d, f, f.load(buf, i), i)
+		abs := f.load(buf, i) & f.absMask
+		a.max64 = max(a.max64, abs)
+		a.min64 = min(a.min64, abs-1) // zero wraps round and comes last
+		if abs == 0 {
+			a.zeros++
+		}
+		x := magnitude(d, abs)
+		a.sum[i%accLanes] += float64(x * x) // the conversion forbids fusing
 	}
 }
 
-func (a *statAcc) one(d DType, f *format, u uint64, i int) {
-	abs := u & f.absMask
-	a.max64 = max(a.max64, abs)
-	if abs == 0 {
-		a.zeros++
-		return
-	}
-	a.min64 = min(a.min64, abs-1)
-	var x float64
+// magnitude is the value of a pattern without sign.
+func magnitude(d DType, abs uint64) float64 {
 	switch d {
 	case BF16:
-		x = float64(math.Float32frombits(uint32(abs) << 16))
+		return float64(math.Float32frombits(uint32(abs) << 16))
 	case F16:
-		x = float64(fromF16(uint16(abs)))
+		return float64(fromF16(uint16(abs)))
 	case F32:
-		x = float64(math.Float32frombits(uint32(abs)))
-	default:
-		x = math.Float64frombits(abs)
+		return float64(math.Float32frombits(uint32(abs)))
 	}
-	a.sum[i%accLanes] += float64(x * x)
+	return math.Float64frombits(abs)
 }
 
 // extremes returns the largest magnitude and the smallest non-zero one less one.

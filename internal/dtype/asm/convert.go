@@ -18,6 +18,8 @@ func convert() {
 	})
 	narrowBF16()
 	narrowF16()
+	byFactor("mulF32", VMULPS)
+	byFactor("divF32", VDIVPS)
 }
 
 func widen(name string, load func(src reg.Register, i int, y reg.VecVirtual)) {
@@ -80,6 +82,25 @@ func narrowF16() {
 		}
 		ADDQ(Imm(64), src)
 		ADDQ(Imm(32), dst)
+	})
+}
+
+// byFactor emits x = x op f; op takes its operands in Go order.
+func byFactor(name string, op func(...Op)) {
+	TEXT(name, NOSPLIT, "func(x *float32, n int, f float32)")
+	Pragma("noescape")
+	Doc(name + " applies the factor to n elements, a multiple of 16.")
+	x, n, f := Load(Param("x"), GP64()), Load(Param("n"), GP64()), Load(Param("f"), XMM())
+	factor := YMM()
+	VBROADCASTSS(f, factor)
+	loop16(name, n, func() {
+		for i := range 2 {
+			y := YMM()
+			VMOVUPS(at(x, 32*i), y)
+			op(factor, y, y)
+			VMOVUPS(y, at(x, 32*i))
+		}
+		ADDQ(Imm(64), x)
 	})
 }
 

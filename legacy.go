@@ -1,0 +1,154 @@
+package neuroseal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/mt19937"
+	"github.com/neuroseal/neuroseal/manifest"
+)
+
+// LegacyOptions say how to undo a lock of the original Python tool.
+type LegacyOptions struct {
+	Source, Output string
+	Password       string  // its randomised lock (V2); "" for the static one
+	Scale          float64 // the --scale that it was given; 0: DefaultScale
+	Force          bool
+	Progress       Progress
+	Notice         func(string)
+}
+
+// legacySides are the four weights that the original tool scales in every
+// layer, by the end of their names: it knows no others.
+var legacySides = []struct {
+	suffix string
+	up     bool // multiplied by the layer's factor; the others are divided
+}{
+	{".self_attn.v_proj.weight", true}, {".self_attn.o_proj.weight", false},
+	{".mlp.up_proj.weight", true}, {".mlp.down_proj.weight", false},
+}
+
+// UnlockLegacy undoes a lock of the original Python tool, to the rounding of
+// the weights' type: that lock destroyed the exact bytes.
+func UnlockLegacy(ctx context.Context, o LegacyOptions) (*UnlockResult, error) {
+	o.Progress = orSilent(o.Progress)
+	if o.Scale == 0 {
+		o.Scale = DefaultScale
+	}
+	ck, err := checkpoint.Open(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer ck.Close()
+	if err := ck.CheckOutput(o.Output); err != nil {
+		return nil, err
+	}
+	factors, err := legacyFactors(ck, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSpace(o.Output, ck.TotalBytes()); err != nil {
+		return nil, err
+	}
+	dir, err := atomicdir.Create(o.Output, atomicdir.Options{Force: o.Force, Notice: o.Notice})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Abort()
+	opt := checkpoint.RewriteOptions{
+		Edit: func(t checkpoint.Tensor) checkpoint.Editor {
+			if layer, up, ok := legacySide(t.Name); ok {
+				return legacyEditor{t.DType, factors[layer], up}
+			}
+			return nil
+		},
+		Skip:     func(rel string) bool { return rel == manifest.Name },
+		Progress: o.Progress.Add,
+	}
+	o.Progress.Stage("unlocking", ck.RewriteBytes(opt))
+	out, err := ck.Rewrite(ctx, dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	return &UnlockResult{Output: o.Output, Files: len(out.Files), Bytes: ck.TotalBytes()}, dir.Commit()
+}
+
+// legacySide splits the name of a weight that the original tool scales.
+func legacySide(name string) (layer int, up, ok bool) {
+	for _, s := range legacySides {
+		head, found := strings.CutSuffix(name, s.suffix)
+		if !found {
+			continue
+		}
+		i := strings.LastIndex(head, "layers.")
+		if i < 0 {
+			continue
+		}
+		n, err := strconv.Atoi(head[i+len("layers."):])
+		return n, s.up, err == nil && n >= 0
+	}
+	return 0, false, false
+}
+
+// legacyFactors returns the factor of every layer.
+func legacyFactors(ck *checkpoint.Checkpoint, o LegacyOptions) (map[int]float64, error) {
+	var layers []int
+	for _, t := range ck.Tensors() {
+		n, _, ok := legacySide(t.Name)
+		if !ok {
+			continue
+		}
+		if !t.DType.Scalable() {
+			return nil, fault.New(fault.Unsupported, "tensor %s is %v: the original tool never sealed that", t.Name, t.DType)
+		}
+		layers = append(layers, n)
+	}
+	slices.Sort(layers)
+	layers = slices.Compact(layers)
+	if len(layers) == 0 {
+		return nil, fault.New(fault.Unsupported, "%s has none of the weights that the original tool seals (v_proj, o_proj, up_proj, down_proj)", o.Source)
+	}
+	for i, n := range layers {
+		if i != n {
+			return nil, fault.New(fault.Unsupported, "layer %d has none of the weights that the original tool seals", i)
+		}
+	}
+	out := map[int]float64{}
+	scales := []float64(nil)
+	if o.Password != "" {
+		scales = mt19937.LegacyScales(o.Password, o.Scale, len(layers))
+	}
+	for i := range layers {
+		out[i] = o.Scale
+		if scales != nil {
+			out[i] = scales[i]
+		}
+	}
+	return out, nil
+}
+
+// legacyEditor takes one weight's factor back.
+type legacyEditor struct {
+	d  dtype.DType
+	f  float64
+	up bool
+}
+
+func (e legacyEditor) Edit(_ int64, buf []byte) error {
+	if e.f == 0 {
+		return fmt.Errorf("factor 0")
+	}
+	if e.up {
+		dtype.DivRow(e.d, buf, e.f)
+	} else {
+		dtype.MulRow(e.d, buf, e.f)
+	}
+	return nil
+}

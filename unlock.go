@@ -1,0 +1,208 @@
+package neuroseal
+
+import (
+	"context"
+	"slices"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/keys"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// UnlockOptions say how to undo a seal.
+type UnlockOptions struct {
+	Source, Output string
+	// Key finds the seal key, for example in the manifest's keyslots.
+	Key      func(*manifest.Manifest) (keys.SealKey, error)
+	Force    bool
+	Progress Progress
+	Notice   func(string)
+}
+
+// UnlockResult says what was restored.
+type UnlockResult struct {
+	Output string
+	Files  int
+	Bytes  int64
+	Exact  bool   // every byte is the original's; false after a real-valued method
+	Digest string // of the original as a whole, as recorded
+}
+
+// Unlock restores the original of a sealed checkpoint. Unless every file has
+// the recorded SHA-256, before and after, nothing becomes visible.
+func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
+	o.Progress = orSilent(o.Progress)
+	man, err := readManifest(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	ck, err := checkpoint.Open(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer ck.Close()
+	if err := ck.CheckOutput(o.Output); err != nil {
+		return nil, err
+	}
+	inv, err := inverse(ck, man, o.Key)
+	if err != nil {
+		return nil, err
+	}
+	override, err := revertPatches(ck, man)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSpace(o.Output, ck.TotalBytes()); err != nil {
+		return nil, err
+	}
+	dir, err := atomicdir.Create(o.Output, atomicdir.Options{Force: o.Force, Notice: o.Notice})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Abort()
+	sums := newChecksums()
+	opt := checkpoint.RewriteOptions{
+		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, inv(t)) },
+		Override: override, Progress: o.Progress.Add,
+		Skip: func(rel string) bool { return notOriginal(man, rel) },
+	}
+	o.Progress.Stage("unlocking", ck.RewriteBytes(opt))
+	out, err := ck.Rewrite(ctx, dir, opt)
+	if err != nil {
+		return nil, corrupt(err, man)
+	}
+	exact := man.Method == string(seal.Gauge)
+	if err := compareFiles(man, out, ck, sums, exact); err != nil {
+		return nil, err
+	}
+	res := &UnlockResult{Output: o.Output, Files: len(out.Files), Exact: exact, Digest: man.OriginalDigest}
+	for _, f := range out.Files {
+		res.Bytes += f.Size
+	}
+	return res, dir.Commit()
+}
+
+// notOriginal reports whether a file of the sealed folder is none of the
+// original's: the manifest, or something added later.
+func notOriginal(man *manifest.Manifest, rel string) bool {
+	return !slices.ContainsFunc(man.Files, func(f manifest.File) bool { return f.Path == rel && f.Original != "" })
+}
+
+// inverse returns the editors that take a seal back.
+func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manifest.Manifest) (keys.SealKey, error)) (func(checkpoint.Tensor) checkpoint.Editor, error) {
+	plan, err := decodePlan(man)
+	if err != nil {
+		return nil, err
+	}
+	moves := map[string]*gauge.Tensor{}
+	for i := range plan.Tensors {
+		t := &plan.Tensors[i]
+		got, ok := ck.Tensor(t.Name)
+		if !ok || !slices.Equal(got.Shape, t.Shape) || !got.DType.Scalable() {
+			return nil, fault.New(fault.Mismatch, "tensor %s is missing or has another shape or type than when it was sealed", t.Name)
+		}
+		moves[t.Name] = t
+	}
+	var k keys.SealKey
+	if man.Method != string(seal.Static) {
+		if k, err = key(man); err != nil {
+			return nil, err
+		}
+		if err := man.Verify(k); err != nil {
+			return nil, err
+		}
+	}
+	if man.Method == string(seal.Gauge) {
+		e := plan.Exponents(k)
+		return func(t checkpoint.Tensor) checkpoint.Editor {
+			if p := moves[t.Name]; p != nil {
+				if s := seal.NewScaler(p, t.DType, e, -1); s != nil {
+					return s
+				}
+			}
+			return nil
+		}, nil
+	}
+	f := seal.RealFactors(planGroups(plan), seal.Method(man.Method), man.Scale, k)
+	return func(t checkpoint.Tensor) checkpoint.Editor {
+		if p := moves[t.Name]; p != nil {
+			if s := seal.NewRealScaler(p, t.DType, f, true); s != nil {
+				return s
+			}
+		}
+		return nil
+	}, nil
+}
+
+// planGroups gives the groups of a real-valued seal; those that no tensor
+// names did not move, and lose their kind.
+func planGroups(p *seal.Plan) []gauge.Group {
+	out := make([]gauge.Group, len(p.Groups))
+	for i := range p.Tensors {
+		for g := range groupsOf(&p.Tensors[i]) {
+			out[g] = gauge.Group{ID: p.Groups[g].ID, Kind: p.Groups[g].Kind, Layer: p.Groups[g].Layer}
+		}
+	}
+	return out
+}
+
+// revertPatches restores the small files that a seal edits.
+func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for _, p := range man.Patches {
+		if _, done := out[p.Path]; done {
+			continue
+		}
+		if p.Path != "config.json" {
+			return nil, fault.New(fault.Mismatch, "%s: a patch of %s, which no seal edits", manifest.Name, p.Path)
+		}
+		b, ok := man.Revert(p.Path, ck.ConfigJSON())
+		if !ok {
+			return nil, fault.New(fault.Mismatch, "config.json was changed after sealing: the sealed value of a patch is not where it was").
+				WithHint("restore the config.json of the sealed folder")
+		}
+		out[p.Path] = b
+	}
+	return out, nil
+}
+
+// compareFiles demands the recorded digests of every file, before and after.
+func compareFiles(man *manifest.Manifest, out *checkpoint.RewriteResult, ck *checkpoint.Checkpoint, sums *checksums, exact bool) error {
+	got := map[string]checkpoint.FileResult{}
+	for _, f := range out.Files {
+		got[f.Path] = f
+	}
+	shard := map[string]bool{}
+	for _, s := range ck.Shards() {
+		shard[s.Path] = true
+	}
+	for _, f := range man.Files {
+		if f.Original == "" {
+			continue
+		}
+		g, ok := got[f.Path]
+		switch {
+		case !ok:
+			return fault.New(fault.Mismatch, "file %s of the sealed checkpoint is missing", f.Path)
+		case g.SHA256In != f.SHA256:
+			return fault.New(fault.Mismatch, "file %s is not what was sealed: SHA-256 %s, recorded %s%s", f.Path, g.SHA256In, f.SHA256, sums.blame(man, ck, f.Path, false)).
+				WithHint("fetch the sealed checkpoint again")
+		case g.SHA256Out != f.Original && (exact || !shard[f.Path]):
+			return fault.New(fault.Mismatch, "file %s could not be restored: SHA-256 %s, the original's is %s%s", f.Path, g.SHA256Out, f.Original, sums.blame(man, ck, f.Path, true))
+		}
+	}
+	return nil
+}
+
+// corrupt explains a scaling error while unlocking: a sealed weight that does
+// not scale back was damaged.
+func corrupt(err error, man *manifest.Manifest) error {
+	if fault.KindOf(err) == fault.Mismatch {
+		return fault.Wrap(fault.Mismatch, err, "the sealed checkpoint %s is damaged", man.SealID)
+	}
+	return err
+}

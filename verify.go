@@ -1,0 +1,354 @@
+package neuroseal
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sync"
+
+	"github.com/neuroseal/neuroseal/arch"
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/keys"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/probe"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// VerifyOptions say what to check.
+type VerifyOptions struct {
+	Sealed  string
+	Against string // the original; "": compare with what the manifest records
+	Run     bool   // run both networks and demand equal outputs
+	// Key, if set, lets the algebra be checked without the original: every
+	// tensor is scaled back and compared with the recorded checksum.
+	Key      func(*manifest.Manifest) (keys.SealKey, error)
+	Progress Progress
+}
+
+// VerifyResult says what holds. A nil pointer means that nothing was there to
+// check it with.
+type VerifyResult struct {
+	OK              bool           `json:"ok"`
+	Method          string         `json:"method"`
+	Profile         string         `json:"profile,omitempty"`
+	BitExactAlgebra *bool          `json:"bit_exact_algebra"`
+	BitExactForward *bool          `json:"bit_exact_forward"`
+	DigestsOK       *bool          `json:"digests_ok"`
+	Mismatches      []Mismatch     `json:"mismatches"`
+	Forward         []probe.Report `json:"forward,omitempty"`
+	Notes           []string       `json:"notes,omitempty"`
+}
+
+// Mismatch is one thing that is not as it should be.
+type Mismatch struct {
+	File   string `json:"file,omitempty"`
+	Tensor string `json:"tensor,omitempty"`
+	What   string `json:"what"`
+}
+
+// verifyTokens is how many tokens the forward passes read.
+const verifyTokens = 12
+
+// verifier carries one verification.
+type verifier struct {
+	o   VerifyOptions
+	man *manifest.Manifest
+	ck  *checkpoint.Checkpoint
+	res *VerifyResult
+}
+
+// Verify checks a sealed checkpoint: its bytes against the manifest, its
+// weights against the original (or, with the key, against the original's
+// checksums), and its outputs against the original's.
+func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
+	o.Progress = orSilent(o.Progress)
+	man, err := readManifest(o.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	ck, err := checkpoint.Open(o.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer ck.Close()
+	v := &verifier{o: o, man: man, ck: ck, res: &VerifyResult{Method: man.Method, Profile: man.Profile, Mismatches: []Mismatch{}}}
+	if err := v.digests(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.algebra(ctx); err != nil {
+		return nil, err
+	}
+	if o.Run {
+		if err := v.forward(ctx); err != nil {
+			return nil, err
+		}
+	}
+	v.res.OK = len(v.res.Mismatches) == 0
+	return v.res, nil
+}
+
+func (v *verifier) mismatch(file, tensor, format string, args ...any) {
+	v.res.Mismatches = append(v.res.Mismatches, Mismatch{file, tensor, fmt.Sprintf(format, args...)})
+}
+
+// digests compares every file with the manifest's SHA-256.
+func (v *verifier) digests(ctx context.Context) error {
+	var names []string
+	present := map[string]bool{}
+	for _, s := range v.ck.Shards() {
+		present[s.Path] = true
+	}
+	for _, f := range v.ck.OtherFiles() {
+		present[f.Path] = true
+	}
+	ok := true
+	var total int64
+	for _, f := range v.man.Files {
+		if !present[f.Path] {
+			v.mismatch(f.Path, "", "missing")
+			ok = false
+			continue
+		}
+		names = append(names, f.Path)
+		total += f.Size
+		delete(present, f.Path)
+	}
+	delete(present, manifest.Name)
+	for p := range present {
+		v.res.Notes = append(v.res.Notes, "not in the manifest: "+p)
+	}
+	slices.Sort(v.res.Notes)
+	v.o.Progress.Stage("hashing", total)
+	sums, err := checkpoint.Digest(ctx, v.ck.Root(), names, 0, v.o.Progress.Add)
+	if err != nil {
+		return err
+	}
+	for i, s := range sums {
+		want := v.file(names[i])
+		if s.SHA256 != want.SHA256 {
+			ok = false
+			v.mismatch(names[i], v.damaged(ctx, names[i]), "SHA-256 is %s, recorded %s", s.SHA256, want.SHA256)
+		}
+	}
+	v.res.DigestsOK = &ok
+	return nil
+}
+
+func (v *verifier) file(path string) manifest.File {
+	for _, f := range v.man.Files {
+		if f.Path == path {
+			return f
+		}
+	}
+	return manifest.File{}
+}
+
+// damaged names the first tensor of a shard whose checksum differs.
+func (v *verifier) damaged(ctx context.Context, file string) string {
+	shard := slices.IndexFunc(v.ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == file })
+	if shard < 0 {
+		return ""
+	}
+	var first string
+	err := v.checksums(ctx, func(t checkpoint.Tensor) bool { return t.Shard == shard },
+		func(c manifest.Checksum) string { return c.Sealed }, nil,
+		func(t checkpoint.Tensor) {
+			if first == "" {
+				first = t.Name
+			}
+		})
+	if err != nil {
+		return ""
+	}
+	return first
+}
+
+// checksums computes the CRC-32C of tensors, edited if edit is set, and calls
+// bad for those that differ from the recorded one.
+func (v *verifier) checksums(ctx context.Context, want func(checkpoint.Tensor) bool, recorded func(manifest.Checksum) string,
+	edit func(checkpoint.Tensor) checkpoint.Editor, bad func(checkpoint.Tensor)) error {
+	var mu sync.Mutex
+	crc := map[string]uint32{}
+	editors := map[string]checkpoint.Editor{}
+	failed := map[string]bool{}
+	err := v.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, start int64, buf []byte) error {
+		mu.Lock()
+		c, ed := crc[t.Name], editors[t.Name]
+		if ed == nil && edit != nil {
+			ed = edit(t)
+			editors[t.Name] = ed
+		}
+		mu.Unlock()
+		broken := ed != nil && ed.Edit(start, buf) != nil
+		c = crc32.Update(c, castagnoli, buf)
+		mu.Lock()
+		crc[t.Name] = c
+		failed[t.Name] = failed[t.Name] || broken
+		mu.Unlock()
+		v.o.Progress.Add(int64(len(buf)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range v.man.Checksums {
+		t, ok := v.ck.Tensor(c.Tensor)
+		if ok && want(t) && (failed[c.Tensor] || crcText(crc[c.Tensor]) != recorded(c)) {
+			bad(t)
+		}
+	}
+	return nil
+}
+
+// algebra proves, tensor by tensor, that sealed and original weights differ by
+// factors that cancel.
+func (v *verifier) algebra(ctx context.Context) error {
+	switch {
+	case v.man.Method != string(seal.Gauge):
+		no := false
+		v.res.BitExactAlgebra = &no
+		v.res.Notes = append(v.res.Notes, "method "+v.man.Method+" rounds: it is not bit-exact, by design of the original tool")
+		return nil
+	case v.o.Against != "":
+		return v.against(ctx)
+	case v.o.Key != nil:
+		return v.restored(ctx)
+	}
+	v.res.Notes = append(v.res.Notes, "algebra not checked: give --against ORIGINAL, or the key")
+	return nil
+}
+
+// restored scales every tensor back and compares it with the original's
+// recorded checksum. The key has authenticated the manifest.
+func (v *verifier) restored(ctx context.Context) error {
+	inv, err := inverse(v.ck, v.man, v.o.Key)
+	if err != nil {
+		return err
+	}
+	v.o.Progress.Stage("scaling back", v.ck.TotalBytes())
+	ok := true
+	err = v.checksums(ctx, func(checkpoint.Tensor) bool { return true },
+		func(c manifest.Checksum) string { return c.Original }, inv,
+		func(t checkpoint.Tensor) {
+			ok = false
+			v.mismatch(v.ck.Shards()[t.Shard].Path, t.Name, "does not scale back to the original")
+		})
+	v.res.BitExactAlgebra = &ok
+	return err
+}
+
+// forward runs both networks and compares their outputs.
+func (v *verifier) forward(ctx context.Context) error {
+	pairs, closer, err := v.sides()
+	if err != nil {
+		return err
+	}
+	defer closer()
+	equal := true
+	for _, p := range pairs {
+		for _, prec := range []probe.Precision{probe.FP32, probe.BF16} {
+			v.o.Progress.Stage(fmt.Sprintf("running %s %s", p.name, prec), 2*v.ck.TotalBytes())
+			rep, err := probe.Compare(ctx, p.a.side(), p.b.side(), probe.Options{Tokens: p.b.tokens(), Precision: prec, Progress: v.o.Progress.Add})
+			if err != nil {
+				return err
+			}
+			v.res.Forward = append(v.res.Forward, rep)
+			equal = equal && rep.Equal
+			if !rep.Equal && v.man.Method == string(seal.Gauge) {
+				v.mismatch("", "", "outputs differ by up to %g of %g in %s (%s)", rep.MaxDiff, rep.MaxAbs, prec, p.name)
+			}
+		}
+	}
+	v.res.BitExactForward = &equal
+	return nil
+}
+
+// pair is an original and a sealed network to run.
+type pair struct {
+	name string
+	a, b *model
+}
+
+func (m *model) side() probe.Side { return probe.Side{Graph: m.net.Graph, Source: m} }
+
+// sides opens the networks: as they are and, where a router chooses experts,
+// once more with every expert taking part, so that none is missed.
+func (v *verifier) sides() (pairs []pair, closer func(), err error) {
+	if v.o.Against == "" && v.o.Key == nil {
+		return nil, nil, fault.New(fault.Usage, "running needs the original").WithHint("give --against ORIGINAL, or the key")
+	}
+	closer = func() {
+		for _, p := range pairs {
+			p.a.ck.Close()
+			p.b.ck.Close()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closer()
+		}
+	}()
+	for _, all := range []bool{false, true} {
+		opt := arch.Options{Tokens: verifyTokens, AllEx: all, AllowUnsealed: true}
+		p := pair{name: "the network"}
+		if all {
+			p.name = "all experts"
+			if !pairs[0].b.net.Sparse {
+				break
+			}
+		}
+		if p.b, err = openModel(v.o.Sealed, opt); err != nil {
+			return pairs, closer, err
+		}
+		if p.a, err = v.original(opt); err != nil {
+			p.b.ck.Close()
+			return pairs, closer, err
+		}
+		pairs = append(pairs, p)
+	}
+	return pairs, closer, nil
+}
+
+// original opens the original network, or takes the seal back in memory.
+func (v *verifier) original(opt arch.Options) (*model, error) {
+	if v.o.Against != "" {
+		return openModel(v.o.Against, opt)
+	}
+	inv, err := inverse(v.ck, v.man, v.o.Key)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := revertPatches(v.ck, v.man)
+	if err != nil {
+		return nil, err
+	}
+	m, err := openModel(v.o.Sealed, opt)
+	if err != nil {
+		return nil, err
+	}
+	m.edit = inv
+	if c, ok := conf["config.json"]; ok {
+		m.conf = c
+		if err := m.build(); err != nil {
+			m.ck.Close()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// against compares with the original: it finds the exponent of every class
+// from the weights themselves and demands that original, scaled by them, is
+// the sealed tensor byte for byte.
+func (v *verifier) against(ctx context.Context) error {
+	orig, err := openModel(v.o.Against, arch.Options{Tokens: verifyTokens, AllowUnsealed: true})
+	if err != nil {
+		return err
+	}
+	defer orig.ck.Close()
+	ok, err := v.cancels(ctx, orig)
+	v.res.BitExactAlgebra = &ok
+	return err
+}
