@@ -73,6 +73,8 @@ type model struct {
 	layers int
 	vocab  int
 	hidden int
+	epsKey string // "rms_norm_eps" where the config has it; a default in code cannot move
+	needed int    // tensors that the experts built so far read
 	routed bool
 	warn   []string
 }
@@ -174,6 +176,18 @@ func (m *model) compare(g *graph.Graph, res *Model) error {
 // buffer reports whether a tensor is one that old checkpoints store and every
 // runtime computes anew.
 func buffer(name string) bool { return strings.HasSuffix(name, ".rotary_emb.inv_freq") }
+
+// widest returns the length of the longest axis of any tensor that has
+// elements: what a config may ask to allocate before shapes are compared.
+func (m *model) widest() int {
+	w := 0
+	for _, s := range m.shapes {
+		if !slices.Contains(s, 0) {
+			w = max(w, slices.Max(append([]int{1}, s...)))
+		}
+	}
+	return w
+}
 
 // has reports whether the checkpoint holds a tensor.
 func (m *model) has(name string) bool {

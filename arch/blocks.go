@@ -18,7 +18,15 @@ type stem struct {
 func (m *model) open(eps float64, tie bool) stem {
 	m.hidden = m.dim("hidden_size", 0)
 	m.layers = m.dim("num_hidden_layers", 0)
+	if m.layers > len(m.shapes) {
+		// Said before anything of that size is built.
+		m.failf("config.json: num_hidden_layers is %d, but the checkpoint holds %d tensors", m.layers, len(m.shapes))
+		m.layers = 1
+	}
 	m.vocab = m.dim("vocab_size", 0)
+	if m.config.has("rms_norm_eps") {
+		m.epsKey = "rms_norm_eps"
+	}
 	s := stem{prefix: "model.", eps: m.number("rms_norm_eps", eps), tie: m.boolean("tie_word_embeddings", tie)}
 	if m.has("embed_tokens.weight") && !m.has("model.embed_tokens.weight") {
 		s.prefix = ""
@@ -55,12 +63,12 @@ func (m *model) head(s stem, x graph.ID) graph.ID {
 
 // rmsNorm normalises and multiplies by a gain.
 func (m *model) rmsNorm(x graph.ID, name string, dim int, eps float64) graph.ID {
-	return m.Mul(m.RMSNorm(x, eps, "rms_norm_eps"), m.Weight(name+".weight", dim))
+	return m.Mul(m.RMSNorm(x, eps, m.epsKey), m.Weight(name+".weight", dim))
 }
 
 // rmsNorm1p is Gemma's norm: the stored gain is one less than the real one.
 func (m *model) rmsNorm1p(x graph.ID, name string, dim int, eps float64) graph.ID {
-	return m.Mul(m.RMSNorm(x, eps, "rms_norm_eps"), m.AddScalar(m.Weight(name+".weight", dim), 1))
+	return m.Mul(m.RMSNorm(x, eps, m.epsKey), m.AddScalar(m.Weight(name+".weight", dim), 1))
 }
 
 // normFunc is one of the two above.
@@ -127,6 +135,10 @@ func (m *model) headsOf(kv, dim int) attention {
 		dim = max(m.hidden/a.heads, 1)
 	}
 	a.dim = m.dim("head_dim", dim)
+	if w := m.widest(); a.heads*a.dim > w {
+		m.failf("config.json: %d attention heads of %d elements, but no tensor of the checkpoint is wider than %d", a.heads, a.dim, w)
+		a.heads, a.dim = 1, 2
+	}
 	if a.heads%a.kv != 0 {
 		m.failf("config.json: num_attention_heads %d is not a multiple of num_key_value_heads %d", a.heads, a.kv)
 		a.kv = a.heads

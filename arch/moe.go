@@ -23,6 +23,12 @@ type experts struct {
 // that a comparison of two checkpoints misses none.
 func (m *model) sparse(x graph.ID, name string, e experts) graph.ID {
 	m.routed = true
+	if m.needed += 3 * e.n; m.needed > len(m.shapes) {
+		if m.needed-3*e.n <= len(m.shapes) { // once
+			m.failf("config.json: its experts need %d tensors and more, but the checkpoint holds %d", m.needed, len(m.shapes))
+		}
+		return x
+	}
 	p := m.Apply(graph.OpSoftmax, m.linear(x, name+e.router, e.n, false))
 	if !m.opt.AllEx {
 		p = m.Mul(p, m.TopKMask(p, e.k))

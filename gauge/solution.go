@@ -73,7 +73,8 @@ type Factor struct {
 }
 
 // Shift is how a value of the graph moves: for each summand of its scale, the
-// distinct combinations of groups that occur in its elements.
+// distinct combinations of groups that occur in its elements; an empty one
+// stands for elements that do not move.
 type Shift [][][]Factor
 
 // Solution is the gauge freedom of a network.
@@ -330,21 +331,32 @@ func (a *assembly) explain(node int) string {
 func (a *assembly) values() {
 	a.sol.Values = make([]Shift, len(a.g.Nodes))
 	for i := range a.g.Nodes {
+		if _, read := a.leafOf[graph.ID(i)]; a.g.Nodes[i].Op == graph.OpWeight && !read {
+			continue // no operation reads it: it has no factors
+		}
 		for _, p := range a.val(graph.ID(i)) {
 			var sigs [][]Factor
 			var last []Factor
+			still := false // some element does not move
 			for _, f := range p.ids {
 				var sig []Factor
 				for _, r := range a.refs(f) {
 					sig = append(sig, Factor{r.group, r.coef})
 				}
-				if len(sig) == 0 || slices.Equal(sig, last) {
+				if len(sig) == 0 {
+					still = true
+					continue
+				}
+				if slices.Equal(sig, last) {
 					continue
 				}
 				last = sig
 				if !slices.ContainsFunc(sigs, func(x []Factor) bool { return slices.Equal(x, sig) }) {
 					sigs = append(sigs, sig)
 				}
+			}
+			if len(sigs) > 0 && still {
+				sigs = append(sigs, nil)
 			}
 			if len(sigs) > 0 {
 				a.sol.Values[i] = append(a.sol.Values[i], sigs)
