@@ -105,10 +105,10 @@ func (m *merger) result() *Solution {
 	s := m.s
 	out := *s
 	out.Groups = slices.Clone(s.Groups)
-	number := make([][]int, len(s.Groups)) // new class of each old one, -1 dropped
+	number := make([][]int32, len(s.Groups)) // new class of each old one, -1 dropped
 	for g := range s.Groups {
-		number[g] = make([]int, s.Groups[g].Classes)
-		n := 0
+		number[g] = make([]int32, s.Groups[g].Classes)
+		n := int32(0)
 		for c := range number[g] {
 			number[g][c] = -1
 			if int(m.find(int32(m.base[g]+c))) == m.base[g]+c {
@@ -116,7 +116,7 @@ func (m *merger) result() *Solution {
 				n++
 			}
 		}
-		out.Groups[g].Classes = n
+		out.Groups[g].Classes = int(n)
 	}
 	// Classes only ever join within their group.
 	resolve := func(g, c int) (int, bool) {
@@ -124,7 +124,7 @@ func (m *merger) result() *Solution {
 		if r == 0 {
 			return 0, false
 		}
-		return number[g][r-m.base[g]], true
+		return int(number[g][r-m.base[g]]), true
 	}
 	out.Tensors = make([]Tensor, len(s.Tensors))
 	out.Holes = nil
@@ -160,16 +160,18 @@ func (s *Solution) hole(name string) string {
 
 // renumber rewrites an axis to merged classes.
 func renumber(ax Axis, class func(g, c int) (int, bool)) Axis {
-	perElement := make([][]ref, ax.Len)
+	out := Axis{Axes: ax.Axes, Len: ax.Len}
 	for _, sg := range ax.Segments {
-		for i := range sg.Count {
-			if n, ok := class(sg.Group, sg.First+i/sg.Div); ok {
-				perElement[sg.Start+i] = append(perElement[sg.Start+i], ref{sg.Group, n, sg.Coef})
+		for i := 0; i < sg.Count; {
+			// Elements of one old class have one new class.
+			n := min(sg.Div-i%sg.Div, sg.Count-i)
+			if c, ok := class(sg.Group, sg.First+i/sg.Div); ok {
+				out.Segments = extend(out.Segments, Segment{sg.Start + i, n, sg.Group, c, n, sg.Coef})
 			}
+			i += n
 		}
 	}
-	out := Axis{Axes: ax.Axes, Len: ax.Len}
-	out.Segments = encode(ax.Len, func(i int) []ref { return perElement[i] })
+	out.Segments = slices.Clip(out.Segments)
 	return compress(out)
 }
 

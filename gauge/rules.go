@@ -113,12 +113,12 @@ func (s *solver) linear(n *graph.Node) scale {
 			rows := s.setPart(l, d, false)[0]
 			if cols != nil {
 				d := []int{1, 1}
-				d[in] = len(cols)
+				d[in] = cols.len()
 				s.leaves[l].scale = append(s.leaves[l].scale, part{d, cols})
 			}
 			od := ones(xr)
 			od[xr-1] = shape[out]
-			return append(rest, part{od, rows.ids})
+			return append(rest, part{od, rows.v})
 		}
 	}
 	mapW := []int{xr - 1, -1}
@@ -135,24 +135,32 @@ func (s *solver) linear(n *graph.Node) scale {
 
 // columns splits x into what varies along the last axis only (negated, for the
 // weight's columns) and the rest. ok is false when a part mixes the two.
-func (s *solver) columns(x scale, rank int) (cols []form, rest scale, ok bool) {
+func (s *solver) columns(x scale, rank int) (cols vec, rest scale, ok bool) {
 	for _, p := range x {
 		k := p.dims[rank-1]
-		if k == 1 {
+		switch {
+		case k == 1:
 			rest = append(rest, p)
-			continue
-		}
-		if len(p.ids) != k {
+		case size(p.dims) != k:
 			return nil, nil, false
-		}
-		if cols == nil {
-			cols = make([]form, k)
-		}
-		for i, f := range p.ids {
-			cols[i] = s.sys.diff(cols[i], f)
+		case cols == nil:
+			cols = s.negated(p.v)
+		default:
+			cols = s.sys.sum(cols, p.v, -1)
 		}
 	}
 	return cols, rest, true
+}
+
+// negated returns -v. The readers of one value, thousands of experts among
+// them, share one array.
+func (s *solver) negated(v vec) vec {
+	n, ok := s.negs[&v[0]]
+	if !ok {
+		n = negative(s.sys.resolved(v))
+		s.negs[&v[0]] = n
+	}
+	return n
 }
 
 // matmul contracts two activations (or any two values).
@@ -170,9 +178,7 @@ func (s *solver) matmul(n *graph.Node) scale {
 	out := s.contract(r, s.val(n.In[0]), mapA, s.val(n.In[1]), mapB, flags)
 	if flags != 0 {
 		for _, p := range out {
-			for _, f := range p.ids {
-				s.sys.mark(f, flagVO)
-			}
+			s.sys.mark(p.v, flagVO)
 		}
 	}
 	return out
@@ -195,23 +201,21 @@ func (s *solver) contract(rank int, a scale, mapA []int, b scale, mapB []int, fl
 			}
 			perm = append(perm, k)
 			q.dims[rank] = p.dims[k]
-			q.ids = p.transpose(perm).ids
-			if p.dims[k] > 1 {
-				along = append(along, q)
-				for _, f := range p.ids {
-					if flag != 0 {
-						s.sys.mark(s.sys.resolve(f), flag)
-					}
-				}
-			} else {
-				out = append(out, part{q.dims[:rank], q.ids})
+			q.v = p.transpose(perm).v
+			if p.dims[k] == 1 {
+				out = append(out, part{q.dims[:rank], q.v})
+				continue
+			}
+			along = append(along, q)
+			if flag != 0 {
+				s.sys.mark(p.v, flag)
 			}
 		}
 	}
 	split(a, mapA)
 	split(b, mapB)
 	for _, p := range s.reduce(along) {
-		out = append(out, part{p.dims[:rank], p.ids})
+		out = append(out, part{p.dims[:rank], p.v})
 	}
 	return out
 }
@@ -223,21 +227,13 @@ func (s *solver) product(n *graph.Node) scale {
 	for _, in := range n.In {
 		if w := &s.g.Nodes[in]; w.Op == graph.OpWeight && len(w.Shape) <= 1 {
 			for _, p := range s.val(in) {
-				for _, f := range p.ids {
-					s.sys.mark(s.sys.resolve(f), flagNorm)
-				}
+				s.sys.mark(p.v, flagNorm)
 			}
 		}
 	}
 	a, b := s.val(n.In[0]).align(rank), s.val(n.In[1]).align(rank)
 	if n.Op == graph.OpDiv {
-		b = s.each(n.In[1], func(p part) part {
-			ids := make([]form, len(p.ids))
-			for i, f := range p.ids {
-				ids[i] = s.sys.neg(s.sys.resolve(f))
-			}
-			return part{p.dims, ids}
-		}).align(rank)
+		b = s.each(n.In[1], func(p part) part { return part{p.dims, negative(p.v)} }).align(rank)
 	}
 	out := slices.Clone(a)
 	for _, q := range b {
@@ -246,11 +242,7 @@ func (s *solver) product(n *graph.Node) scale {
 			out = append(out, q)
 			continue
 		}
-		ids := make([]form, len(q.ids))
-		for j := range ids {
-			ids[j] = s.sys.sum(out[i].ids[j], q.ids[j])
-		}
-		out[i] = part{q.dims, ids}
+		out[i] = part{q.dims, s.sys.sum(out[i].v, q.v, 1)}
 	}
 	return out
 }
@@ -263,11 +255,7 @@ func (s *solver) rmsNorm(n *graph.Node) scale {
 		s.reduce(v)
 		return nil
 	}
-	target := form(0)
-	if e, ok := s.eps[n.EpsKey]; ok {
-		target = plus(e)
-	}
-	s.equate(n.Shape, v, scale{uniform(len(n.Shape), target)})
+	s.equate(n.Shape, v, scale{uniform(len(n.Shape), s.eps[n.EpsKey])})
 	return nil
 }
 
@@ -290,18 +278,20 @@ func (s *solver) concat(n *graph.Node, rank int) scale {
 		}
 		return nil
 	}
-	outer, inner := size(d[:n.Axis]), size(d[n.Axis+1:])
-	out := make([]form, size(d))
-	at := 0
+	arrays := make([]vec, len(n.In))
+	widths := make([]int, len(n.In))
+	inner := size(d[n.Axis+1:])
 	for i, in := range n.In {
-		k := s.g.Shape(in)[n.Axis]
 		di := slices.Clone(d)
-		di[n.Axis] = k
-		ids := s.flat(ins[i], di)
-		for o := range outer {
-			copy(out[(o*d[n.Axis]+at)*inner:], ids[o*k*inner:(o+1)*k*inner])
+		di[n.Axis] = s.g.Shape(in)[n.Axis]
+		widths[i] = di[n.Axis] * inner
+		arrays[i] = s.flat(ins[i], di)
+	}
+	var out vec
+	for o := range size(d[:n.Axis]) {
+		for i, a := range arrays {
+			out.append(a.slice(o*widths[i], (o+1)*widths[i]))
 		}
-		at += k
 	}
 	return scale{{d, out}}
 }

@@ -6,15 +6,15 @@ import "slices"
 // in C order, with length 1 along every axis where it does not vary.
 type part struct {
 	dims []int
-	ids  []form
+	v    vec
 }
 
 // scale is the log2-scale of a value as a sum of parts. No parts means that
 // the value never moves.
 type scale []part
 
-// formLimit bounds one part. A real network stays far below it; past it, the
-// solver pins what it would have to enumerate.
+// formLimit bounds one part that has to be enumerated. A real network stays
+// far below it; past it, the solver pins what it would have to enumerate.
 const formLimit = 1 << 25
 
 func size(dims []int) int {
@@ -33,43 +33,69 @@ func ones(n int) []int {
 	return d
 }
 
-func uniform(rank int, f form) part { return part{ones(rank), []form{f}} }
+func uniform(rank int, ts []term) part { return part{ones(rank), repeat(ts, 1)} }
 
-// at calls visit with the source index of every element of dims, when p is
-// broadcast to dims (same rank).
-func (p part) broadcast(dims []int) []form {
-	if slices.Equal(p.dims, dims) {
-		return p.ids
-	}
-	out := make([]form, size(dims))
-	if len(p.ids) == 1 {
-		for i := range out {
-			out[i] = p.ids[0]
-		}
-		return out
-	}
-	stride := make([]int, len(dims))
-	n := 1
-	for i := len(dims) - 1; i >= 0; i-- {
-		if p.dims[i] > 1 {
-			stride[i] = n
-		}
-		n *= p.dims[i]
-	}
+// walk visits every index of dims in C order, with its offset in an array that
+// has the given strides.
+func walk(dims, stride []int, visit func(off int)) {
 	idx := make([]int, len(dims))
-	src := 0
-	for o := range out {
-		out[o] = p.ids[src]
+	off := 0
+	for range size(dims) {
+		visit(off)
 		for i := len(dims) - 1; i >= 0; i-- {
 			idx[i]++
-			src += stride[i]
+			off += stride[i]
 			if idx[i] < dims[i] {
 				break
 			}
-			src -= stride[i] * dims[i]
+			off -= stride[i] * dims[i]
 			idx[i] = 0
 		}
 	}
+}
+
+func strides(dims []int) []int {
+	st := make([]int, len(dims))
+	n := 1
+	for i := len(dims) - 1; i >= 0; i-- {
+		st[i] = n
+		n *= dims[i]
+	}
+	return st
+}
+
+// broadcast returns p's array repeated to dims (same rank).
+func (p part) broadcast(dims []int) vec {
+	if slices.Equal(p.dims, dims) {
+		return p.v
+	}
+	// Trailing axes are either copied whole, or repeat one element.
+	a := len(dims)
+	for a > 0 && p.dims[a-1] == dims[a-1] {
+		a--
+	}
+	inner := size(dims[a:])
+	times := 1
+	if inner == 1 {
+		for a > 0 && p.dims[a-1] == 1 {
+			a--
+		}
+		times = size(dims[a:])
+	}
+	st := strides(p.dims)
+	for i := range st {
+		if p.dims[i] == 1 {
+			st[i] = 0
+		}
+	}
+	var out vec
+	walk(dims[:a], st[:a], func(off int) {
+		s := p.v.slice(off, off+inner)
+		if times > 1 {
+			s = repeat(s[0].ts, times)
+		}
+		out.append(s)
+	})
 	return out
 }
 
@@ -78,7 +104,7 @@ func (p part) align(rank int) part {
 	if len(p.dims) == rank {
 		return p
 	}
-	return part{append(ones(rank-len(p.dims)), p.dims...), p.ids}
+	return part{append(ones(rank-len(p.dims)), p.dims...), p.v}
 }
 
 func (s scale) align(rank int) scale {
@@ -105,33 +131,21 @@ func union(rank int, ss ...scale) []int {
 // transpose permutes a part's axes.
 func (p part) transpose(perm []int) part {
 	dims := make([]int, len(perm))
+	st := make([]int, len(perm))
+	from := strides(p.dims)
+	last, sorted := -1, true
 	for i, a := range perm {
-		dims[i] = p.dims[a]
-	}
-	if len(p.ids) == 1 {
-		return part{dims, p.ids}
-	}
-	stride := make([]int, len(p.dims))
-	n := 1
-	for i := len(p.dims) - 1; i >= 0; i-- {
-		stride[i] = n
-		n *= p.dims[i]
-	}
-	out := make([]form, len(p.ids))
-	idx := make([]int, len(dims))
-	for o := range out {
-		src := 0
-		for i, a := range perm {
-			src += idx[i] * stride[a]
-		}
-		out[o] = p.ids[src]
-		for i := len(dims) - 1; i >= 0; i-- {
-			if idx[i]++; idx[i] < dims[i] {
-				break
-			}
-			idx[i] = 0
+		dims[i], st[i] = p.dims[a], from[a]
+		if p.dims[a] > 1 {
+			sorted = sorted && a > last
+			last = a
 		}
 	}
+	if sorted { // only axes of length 1 have moved
+		return part{dims, p.v}
+	}
+	var out vec
+	walk(dims, st, func(off int) { out.append(p.v.slice(off, off+1)) })
 	return part{dims, out}
 }
 
@@ -142,9 +156,9 @@ func (p part) slice(axis, start, end int) part {
 	}
 	outer, inner := size(p.dims[:axis]), size(p.dims[axis+1:])
 	n := p.dims[axis]
-	out := make([]form, 0, outer*inner*(end-start))
+	var out vec
 	for o := range outer {
-		out = append(out, p.ids[(o*n+start)*inner:(o*n+end)*inner]...)
+		out.append(p.v.slice((o*n+start)*inner, (o*n+end)*inner))
 	}
 	dims := slices.Clone(p.dims)
 	dims[axis] = end - start

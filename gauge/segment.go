@@ -1,60 +1,30 @@
 package gauge
 
-import "slices"
-
-// encode describes n elements, each with a list of classes, by segments: runs
-// in which one class follows the other, or repeats a fixed number of times.
-func encode(n int, refs func(i int) []ref) []Segment {
-	// One layer per position in the lists; almost always there is one.
-	var out []Segment
-	for layer, more := 0, true; more; layer++ {
-		more = false
-		var run, next []ref // one entry per element: reuse of a slice avoids n allocations
-		run = make([]ref, n)
-		for i := range n {
-			run[i] = ref{group: -1}
-			if r := refs(i); layer < len(r) {
-				run[i] = r[layer]
-				more = more || layer+1 < len(r)
-			}
-		}
-		next = run
-		for start := 0; start < len(next); {
-			if next[start].group < 0 {
-				start++
-				continue
-			}
-			s := segment(next[start:])
-			s.Start = start
-			out = append(out, s)
-			start += s.Count
-		}
+// extend appends a segment, joining it to the last one where that goes on: with
+// the same class, with the next class, or with the next class every few
+// elements. A segment that repeats one class has Div equal to Count.
+func extend(out []Segment, s Segment) []Segment {
+	k := len(out) - 1
+	if k < 0 {
+		return append(out, s)
 	}
-	return slices.Clip(out)
-}
-
-// segment returns the longest segment at the start of rs.
-func segment(rs []ref) Segment {
-	first := rs[0]
-	same := func(i, class int) bool {
-		return rs[i].group == first.group && rs[i].coef == first.coef && rs[i].class == class
+	p := &out[k]
+	if p.Group != s.Group || p.Coef != s.Coef || p.Start+p.Count != s.Start {
+		return append(out, s)
 	}
-	div := 1
-	for div < len(rs) && same(div, first.class) {
-		div++
+	steps := (p.Count + p.Div - 1) / p.Div // classes of p, the last perhaps cut short
+	last := p.Count - (steps-1)*p.Div      // elements of the last one
+	constant := s.Div >= s.Count
+	switch {
+	case constant && s.First == p.First+steps-1 && steps == 1:
+		p.Count += s.Count
+		p.Div = p.Count
+	case constant && s.First == p.First+steps-1 && last+s.Count <= p.Div:
+		p.Count += s.Count
+	case s.First == p.First+steps && last == p.Div && (constant && s.Count <= p.Div || s.Div == p.Div):
+		p.Count += s.Count
+	default:
+		return append(out, s)
 	}
-	n := div
-	for n < len(rs) && same(n, first.class+n/div) {
-		n++
-	}
-	// A last step cut short is only part of the segment if what follows does
-	// not continue it; n counts exactly the matching elements either way.
-	return Segment{Count: n, Group: first.group, First: first.class, Div: div, Coef: first.coef}
-}
-
-// each visits every element of a segment with its class.
-func (s Segment) each(visit func(i, class int)) {
-	for i := range s.Count {
-		visit(s.Start+i, s.First+i/s.Div)
-	}
+	return out
 }

@@ -88,33 +88,36 @@ type Solution struct {
 	Values   []Shift // per node
 }
 
-// ref is one class with its coefficient.
-type ref struct{ group, class, coef int }
+// stretch is a run of consecutive free variables with the same properties.
+type stretch struct {
+	v     int32
+	n     int
+	flags uint8
+	lcm   int64 // coefficients are multiplied by it, so that all are whole
+	group int
+	first int // class of the first variable
+}
 
 // assembly turns the solved system into groups and segments.
 type assembly struct {
 	*solver
-	group []int32 // per variable, -1 unless free
-	class []int32
-	lcm   []int64 // per variable: coefficients are multiplied by it
-	sol   *Solution
-	memo  map[form][]ref
-
+	sol        *Solution
+	free       []stretch         // in order of variables
 	transposed map[graph.ID]bool // weights stored [in,out]
+	encoded    map[*run][]Segment
 }
 
 func (s *solver) solution() *Solution {
 	a := &assembly{
-		solver: s, sol: &Solution{Residual: -1}, memo: map[form][]ref{},
-		group: make([]int32, len(s.sys.subst)), class: make([]int32, len(s.sys.subst)),
-		lcm: make([]int64, len(s.sys.subst)), transposed: map[graph.ID]bool{},
+		solver: s, sol: &Solution{Residual: -1},
+		transposed: map[graph.ID]bool{}, encoded: map[*run][]Segment{},
 	}
 	for i := range s.g.Nodes {
 		if n := &s.g.Nodes[i]; n.Op == graph.OpLinear && n.Transposed {
 			a.transposed[n.In[1]] = true
 		}
 	}
-	a.integers()
+	a.stretches()
 	a.groups()
 	a.epsilons()
 	for l := range s.leaves {
@@ -124,31 +127,103 @@ func (s *solver) solution() *Solution {
 	return a.sol
 }
 
-// integers finds, for each free variable, the factor that makes all its
-// coefficients whole, and hands the flags of every variable to its roots.
-func (a *assembly) integers() {
-	sys := a.sys
-	for v := range sys.subst {
-		a.group[v], a.lcm[v] = -1, 1
+// stretches lists the free variables, and hands the marks and denominators of
+// every variable to those that it depends on.
+func (a *assembly) stretches() {
+	a.settle()
+	for _, b := range a.sys.blocks {
+		for _, p := range b.pieces {
+			if !p.bound {
+				a.free = append(a.free, stretch{v: p.start, n: p.n, lcm: 1})
+			}
+		}
 	}
-	var buf [8]term
-	for v := range sys.subst {
-		for _, t := range sys.terms(sys.root(int32(v)), buf[:0]) {
-			a.lcm[t.v] = a.lcm[t.v] / gcd(a.lcm[t.v], t.den) * t.den
-			sys.flags[t.v] |= sys.flags[v]
+	for _, m := range a.sys.marks {
+		ts := variables(m.v, m.n)[0].ts
+		for _, r := range a.sys.resolve(m.n, ts) {
+			a.touch(r, func(f *stretch, _ term) { f.flags |= m.flag })
+		}
+	}
+	for _, b := range a.sys.blocks {
+		for _, p := range b.pieces {
+			if p.bound {
+				a.touch(run{p.n, p.ts}, func(f *stretch, t term) { f.lcm = f.lcm / gcd(f.lcm, t.den) * t.den })
+			}
 		}
 	}
 }
 
-func (a *assembly) kind(v int32) Kind {
-	switch f := a.sys.flags[v]; {
-	case a.sys.origin[v].leaf < 0:
+// settle brings every bound piece down to free variables.
+func (a *assembly) settle() {
+	for i := range a.sys.blocks {
+		b := &a.sys.blocks[i]
+		for v := b.start; v < b.start+int32(b.n); {
+			p := a.sys.piece(v)
+			v = p.start + int32(p.n)
+		}
+	}
+}
+
+// at returns the index of the stretch that holds a free variable.
+func (a *assembly) at(v int32) int {
+	i, _ := slices.BinarySearchFunc(a.free, v, func(f stretch, v int32) int {
+		switch {
+		case v < f.v:
+			return 1
+		case v >= f.v+int32(f.n):
+			return -1
+		}
+		return 0
+	})
+	return i
+}
+
+// touch applies f to the stretches that a resolved run refers to; they are
+// split where it starts and ends.
+func (a *assembly) touch(r run, f func(*stretch, term)) {
+	for _, t := range r.ts {
+		n := 1
+		if t.step != 0 {
+			n = r.n
+		}
+		for v := t.v; n > 0; {
+			i := a.at(v)
+			old := a.free[i]
+			k := min(n, int(old.v-v)+old.n)
+			part := old
+			part.v, part.n = v, k
+			f(&part, t)
+			if part.flags == old.flags && part.lcm == old.lcm {
+				v, n = v+int32(k), n-k
+				continue
+			}
+			var parts []stretch
+			if v > old.v {
+				head := old
+				head.n = int(v - old.v)
+				parts = append(parts, head)
+			}
+			parts = append(parts, part)
+			if rest := old.n - int(v-old.v) - k; rest > 0 {
+				tail := old
+				tail.v, tail.n = v+int32(k), rest
+				parts = append(parts, tail)
+			}
+			a.free = slices.Replace(a.free, i, i+1, parts...)
+			v, n = v+int32(k), n-k
+		}
+	}
+}
+
+func (a *assembly) kind(f stretch, o origin) Kind {
+	switch {
+	case o.leaf < 0:
 		return Residual
-	case f&flagQK != 0:
+	case f.flags&flagQK != 0:
 		return QK
-	case f&flagVO != 0:
+	case f.flags&flagVO != 0:
 		return VO
-	case f&flagNorm != 0:
+	case f.flags&flagNorm != 0:
 		return Norm
 	}
 	return FFN
@@ -162,40 +237,43 @@ func (a *assembly) groups() {
 	}
 	index := map[key]int{}
 	names := map[string]bool{}
-	for v := range a.sys.subst {
-		if a.sys.subst[v] != plus(int32(v)) {
-			continue
-		}
-		o := a.sys.origin[v]
-		k := key{o.leaf, o.part, a.kind(int32(v))}
+	for i := range a.free {
+		f := &a.free[i]
+		b, _ := a.sys.find(f.v)
+		k := key{b.origin.leaf, b.origin.part, a.kind(*f, b.origin)}
 		if k.kind == Residual {
-			k.part = int32(v) // each epsilon that moves on its own
+			k.part = f.v // each epsilon that moves on its own
 		}
 		g, ok := index[k]
 		if !ok {
 			g = len(a.sol.Groups)
 			index[k] = g
-			gr := Group{ID: string(k.kind), Kind: k.kind, Layer: -1}
-			if k.leaf >= 0 {
-				n := &a.g.Nodes[a.leaves[k.leaf].node]
-				gr.Layer = n.Layer
-				gr.ID += ":" + strings.TrimSuffix(n.Name, ".weight")
-				if k.part > 0 {
-					gr.ID += fmt.Sprintf("#%d", k.part)
-				}
-			}
-			for base, i := gr.ID, 2; names[gr.ID]; i++ {
-				gr.ID = fmt.Sprintf("%s@%d", base, i)
-			}
-			names[gr.ID] = true
-			a.sol.Groups = append(a.sol.Groups, gr)
+			a.sol.Groups = append(a.sol.Groups, a.group(k.leaf, k.part, k.kind, names))
 		}
-		a.group[v], a.class[v] = int32(g), int32(a.sol.Groups[g].Classes)
-		a.sol.Groups[g].Classes++
+		f.group, f.first = g, a.sol.Groups[g].Classes
+		a.sol.Groups[g].Classes += f.n
 		if k.kind != Residual {
-			a.sol.FreeDims++
+			a.sol.FreeDims += f.n
 		}
 	}
+}
+
+// group names a new group.
+func (a *assembly) group(leaf, part int32, kind Kind, names map[string]bool) Group {
+	g := Group{ID: string(kind), Kind: kind, Layer: -1}
+	if leaf >= 0 {
+		n := &a.g.Nodes[a.leaves[leaf].node]
+		g.Layer = n.Layer
+		g.ID += ":" + strings.TrimSuffix(n.Name, ".weight")
+		if part > 0 {
+			g.ID += fmt.Sprintf("#%d", part)
+		}
+	}
+	for base, i := g.ID, 2; names[g.ID]; i++ {
+		g.ID = fmt.Sprintf("%s@%d", base, i)
+	}
+	names[g.ID] = true
+	return g
 }
 
 // epsilons finds the residual group and what it does to the config.
@@ -206,31 +284,12 @@ func (a *assembly) epsilons() {
 		}
 	}
 	for _, key := range a.epsKey {
-		for _, r := range a.refs(plus(a.eps[key])) {
-			if r.group == a.sol.Residual {
-				a.sol.Eps = append(a.sol.Eps, EpsMove{key, r.coef})
+		for _, s := range a.segments(repeat(a.eps[key], 1)) {
+			if s.Group == a.sol.Residual {
+				a.sol.Eps = append(a.sol.Eps, EpsMove{key, s.Coef})
 			}
 		}
 	}
-}
-
-// refs resolves a form to classes.
-func (a *assembly) refs(f form) []ref {
-	if f == 0 {
-		return nil
-	}
-	if r, ok := a.memo[f]; ok {
-		return r
-	}
-	var buf [8]term
-	var out []ref
-	for _, t := range a.sys.terms(a.sys.resolve(f), buf[:0]) {
-		out = append(out, ref{int(a.group[t.v]), int(a.class[t.v]), int(t.num * a.lcm[t.v] / t.den)})
-	}
-	if f < 0 {
-		a.memo[f] = out
-	}
-	return out
 }
 
 // tensor turns a leaf's scale into segments, or records a hole.
@@ -238,13 +297,13 @@ func (a *assembly) tensor(l int) {
 	n := &a.g.Nodes[a.leaves[l].node]
 	t := Tensor{Name: n.Name, Shape: n.Shape, Input: a.inputAxis(a.leaves[l].node)}
 	for _, p := range a.leaves[l].scale {
-		ax := Axis{Len: len(p.ids)}
+		ax := Axis{Len: size(p.dims)}
 		for i, d := range p.dims {
 			if d > 1 {
 				ax.Axes = append(ax.Axes, i)
 			}
 		}
-		ax.Segments = encode(len(p.ids), func(i int) []ref { return a.refs(p.ids[i]) })
+		ax.Segments = a.segments(p.v)
 		if len(ax.Segments) > 0 {
 			t.Terms = append(t.Terms, compress(ax))
 		}
@@ -286,14 +345,11 @@ func (a *assembly) inputAxis(id graph.ID) int {
 // why names the operation that fixes a weight.
 func (a *assembly) why(l int) string {
 	for _, p := range a.leaves[l].scale {
-		for _, f := range p.ids {
-			if f <= 0 {
-				continue
-			}
-			v, _ := f.single()
-			a.sys.root(v)
-			if r := a.sys.reason[v]; r >= 0 {
-				return a.explain(int(r))
+		for _, r := range p.v {
+			for _, t := range r.ts {
+				if q := a.sys.piece(t.v); q.bound && q.reason >= 0 {
+					return a.explain(int(q.reason))
+				}
 			}
 		}
 	}
@@ -327,40 +383,93 @@ func (a *assembly) explain(node int) string {
 	return fmt.Sprintf("fixed by %v%s", n.Op, at)
 }
 
+// segments encodes an array; many weights share one.
+func (a *assembly) segments(v vec) []Segment {
+	if len(v) == 0 {
+		return nil
+	}
+	if s, ok := a.encoded[&v[0]]; ok {
+		return s
+	}
+	var out []Segment
+	at := 0
+	for _, r := range a.sys.resolved(v) {
+		for _, t := range r.ts {
+			out = a.encode(out, at, r.n, t)
+		}
+		at += r.n
+	}
+	out = slices.Clip(out)
+	a.encoded[&v[0]] = out
+	return out
+}
+
+// encode appends the segments of one term of a run, at the given place.
+func (a *assembly) encode(out []Segment, at, n int, t term) []Segment {
+	if t.step == 0 {
+		f := a.free[a.at(t.v)]
+		return extend(out, Segment{at, n, f.group, f.first + int(t.v-f.v), n, int(t.num * f.lcm / t.den)})
+	}
+	for n > 0 {
+		f := a.free[a.at(t.v)]
+		k := min(n, int(f.v-t.v)+f.n)
+		out = extend(out, Segment{at, k, f.group, f.first + int(t.v-f.v), 1, int(t.num * f.lcm / t.den)})
+		at, n = at+k, n-k
+		t.v += int32(k)
+	}
+	return out
+}
+
 // values records how every node's value moves.
 func (a *assembly) values() {
 	a.sol.Values = make([]Shift, len(a.g.Nodes))
+	memo := map[*run][][]Factor{}
 	for i := range a.g.Nodes {
-		if _, read := a.leafOf[graph.ID(i)]; a.g.Nodes[i].Op == graph.OpWeight && !read {
-			continue // no operation reads it: it has no factors
+		v := a.vals[i]
+		if l, ok := a.leafOf[graph.ID(i)]; ok {
+			v = a.leaves[l].scale
 		}
-		for _, p := range a.val(graph.ID(i)) {
-			var sigs [][]Factor
-			var last []Factor
-			still := false // some element does not move
-			for _, f := range p.ids {
-				var sig []Factor
-				for _, r := range a.refs(f) {
-					sig = append(sig, Factor{r.group, r.coef})
-				}
-				if len(sig) == 0 {
-					still = true
-					continue
-				}
-				if slices.Equal(sig, last) {
-					continue
-				}
-				last = sig
-				if !slices.ContainsFunc(sigs, func(x []Factor) bool { return slices.Equal(x, sig) }) {
-					sigs = append(sigs, sig)
-				}
+		for _, p := range v {
+			if len(p.v) == 0 {
+				continue
 			}
-			if len(sigs) > 0 && still {
-				sigs = append(sigs, nil)
+			sigs, ok := memo[&p.v[0]]
+			if !ok {
+				sigs = a.signatures(p.v)
+				memo[&p.v[0]] = sigs
 			}
 			if len(sigs) > 0 {
 				a.sol.Values[i] = append(a.sol.Values[i], sigs)
 			}
 		}
 	}
+}
+
+// signatures lists the distinct combinations of groups in an array, the empty
+// one among them where an element does not move; nil when none does.
+func (a *assembly) signatures(v vec) [][]Factor {
+	var sigs [][]Factor
+	for _, r := range a.sys.resolved(v) {
+		// A run of steps may cross from one group to the next.
+		for at := 0; at < r.n; {
+			n := r.n - at
+			var sig []Factor
+			for _, t := range r.ts {
+				v := t.v + t.step*int32(at)
+				f := a.free[a.at(v)]
+				sig = append(sig, Factor{f.group, int(t.num * f.lcm / t.den)})
+				if t.step != 0 {
+					n = min(n, int(f.v-v)+f.n)
+				}
+			}
+			at += n
+			if !slices.ContainsFunc(sigs, func(x []Factor) bool { return slices.Equal(x, sig) }) {
+				sigs = append(sigs, sig)
+			}
+		}
+	}
+	if len(sigs) == 1 && len(sigs[0]) == 0 {
+		return nil
+	}
+	return sigs
 }

@@ -34,21 +34,22 @@ type solver struct {
 	param  []bool // computed from weights alone
 	leaves []leaf
 	leafOf map[graph.ID]int
-	eps    map[string]int32 // variable e of each epsilon key: eps × 4^e
+	eps    map[string][]term // variable e of each epsilon key: eps × 4^e
 	epsKey []string
+	negs   map[*run]vec
 }
 
 // Solve returns the gauge freedom of g.
 func Solve(g *graph.Graph) (*Solution, error) {
 	s := &solver{
-		g: g, sys: newSystem(), vals: make([]scale, len(g.Nodes)), param: make([]bool, len(g.Nodes)),
-		leafOf: map[graph.ID]int{}, eps: map[string]int32{},
+		g: g, sys: &system{}, vals: make([]scale, len(g.Nodes)), param: make([]bool, len(g.Nodes)),
+		leafOf: map[graph.ID]int{}, eps: map[string][]term{}, negs: map[*run]vec{},
 	}
 	for i := range g.Nodes {
 		// Epsilons come first: the oldest variables stay free the longest.
 		if n := &g.Nodes[i]; n.Op == graph.OpRMSNorm && n.EpsKey != "" && n.Scalar != 0 {
 			if _, ok := s.eps[n.EpsKey]; !ok {
-				s.eps[n.EpsKey] = s.sys.fresh(1, origin{leaf: -1}, 0)
+				s.eps[n.EpsKey] = s.sys.fresh(1, origin{leaf: -1})[0].ts
 				s.epsKey = append(s.epsKey, n.EpsKey)
 			}
 		}
@@ -90,18 +91,11 @@ func (s *solver) isParam(n *graph.Node) bool {
 func (s *solver) tidy(v scale) scale {
 	out := v[:0:0]
 	for _, p := range v {
-		same := true
-		for _, f := range p.ids {
-			if f != p.ids[0] {
-				same = false
-				break
-			}
-		}
-		if same && len(p.ids) > 0 {
-			if p.ids[0] == 0 {
+		if len(p.v) > 0 && p.v.uniform() {
+			if len(p.v[0].ts) == 0 {
 				continue
 			}
-			p = uniform(len(p.dims), p.ids[0])
+			p = uniform(len(p.dims), p.v[0].ts)
 		}
 		out = append(out, p)
 	}
@@ -119,11 +113,10 @@ func (s *solver) val(id graph.ID) scale {
 		return s.leaves[l].scale
 	}
 	rank := len(n.Shape)
-	if rank <= 1 {
-		v := s.define(id, nil)
-		return s.setPart(v, slices.Clone(n.Shape), false)
-	}
 	l := s.define(id, nil)
+	if rank <= 1 {
+		return s.setPart(l, slices.Clone(n.Shape), false)
+	}
 	rows := slices.Clone(n.Shape)
 	rows[rank-1] = 1
 	s.setPart(l, rows, false)
@@ -144,42 +137,31 @@ func (s *solver) define(id graph.ID, v scale) int {
 // element along the last axis is fixed at zero, since a row and a column
 // factor of a matrix are only defined up to their ratio.
 func (s *solver) setPart(l int, dims []int, anchored bool) scale {
+	o := origin{leaf: int32(l), part: int32(len(s.leaves[l].scale))}
 	n := size(dims)
-	ids := make([]form, n)
-	last := 1
-	if len(dims) > 0 {
-		last = dims[len(dims)-1]
-	}
-	count := n
-	if anchored {
-		count = n / max(last, 1) * (last - 1)
-	}
-	v := s.sys.fresh(count, origin{leaf: int32(l), part: int32(len(s.leaves[l].scale))}, 0)
-	for i := range ids {
-		if anchored && i%last == 0 {
-			continue
+	v := vec(nil)
+	if !anchored {
+		v = s.sys.fresh(n, o)
+	} else {
+		last := dims[len(dims)-1]
+		all := s.sys.fresh(n/last*(last-1), o)
+		for i := range n / last {
+			v.push(1, nil)
+			v.append(all.slice(i*(last-1), (i+1)*(last-1)))
 		}
-		ids[i] = plus(v)
-		v++
 	}
-	s.leaves[l].scale = append(s.leaves[l].scale, part{dims, ids})
+	s.leaves[l].scale = append(s.leaves[l].scale, part{dims, v})
 	return s.leaves[l].scale
 }
 
-// flat returns the sum of a value's parts as one part over dims.
-func (s *solver) flat(v scale, dims []int) []form {
+// flat returns the sum of a value's parts as one array over dims.
+func (s *solver) flat(v scale, dims []int) vec {
 	if len(v) == 0 {
-		return make([]form, size(dims))
+		return repeat(nil, size(dims))
 	}
 	acc := v[0].broadcast(dims)
-	if len(v) == 1 {
-		return acc
-	}
-	acc = slices.Clone(acc)
 	for _, p := range v[1:] {
-		for i, f := range p.broadcast(dims) {
-			acc[i] = s.sys.sum(acc[i], f)
-		}
+		acc = s.sys.sum(acc, p.broadcast(dims), 1)
 	}
 	return acc
 }
@@ -196,9 +178,7 @@ func (s *solver) pinAll(v scale) {
 		}
 		return
 	}
-	for _, f := range s.flat(v, d) {
-		s.sys.zero(f)
-	}
+	s.sys.zero(s.flat(v, d))
 }
 
 // equate makes two values scale alike and returns the common scale.
@@ -211,10 +191,7 @@ func (s *solver) equate(shape []int, a, b scale) scale {
 		s.pinAll(b)
 		return nil
 	}
-	x, y := s.flat(a, d), s.flat(b, d)
-	for i := range x {
-		s.sys.equal(x[i], y[i])
-	}
+	s.sys.equal(s.flat(a, d), s.flat(b, d))
 	if size(union(rank, b)) < size(union(rank, a)) {
 		return b
 	}
@@ -240,13 +217,15 @@ func (s *solver) reduce(v scale) scale {
 		s.pinAll(along)
 		return rest
 	}
-	ids, k := s.flat(along, d), d[rank-1]
-	out := make([]form, len(ids)/k)
-	for i := range out {
-		out[i] = ids[i*k]
-		for j := 1; j < k; j++ {
-			s.sys.equal(ids[i*k], ids[i*k+j])
+	all, k := s.flat(along, d), d[rank-1]
+	var out vec
+	for i := range size(d) / k {
+		row := all.slice(i*k, (i+1)*k)
+		first := row.slice(0, 1)
+		if !row.uniform() {
+			s.sys.equal(repeat(first[0].ts, k-1), row.slice(1, k))
 		}
+		out.append(first)
 	}
 	d = slices.Clone(d)
 	d[rank-1] = 1

@@ -1,308 +1,350 @@
 package gauge
 
-import (
-	"encoding/binary"
-	"slices"
-)
+import "slices"
 
-// A form is a linear combination of variables (log2 factors): 0 is zero,
-// 2(v+1) is +v, 2(v+1)+1 is -v, and a negative number indexes system.gen.
-// Nearly every form of a real network is of the first three kinds, so a class
-// costs four bytes.
-type form int32
-
-func plus(v int32) form { return form(2 * (v + 1)) }
-
-// single returns the variable and sign of a one-variable form.
-func (f form) single() (v int32, sign int64) {
-	if f&1 == 0 {
-		return int32(f)/2 - 1, 1
-	}
-	return int32(f)/2 - 1, -1
-}
-
-// term is one variable with a rational coefficient.
-type term struct {
-	v        int32
-	num, den int64
-}
-
-// origin says which part of which weight a variable stands for.
+// origin says which part of which weight a block of variables stands for.
 type origin struct {
-	leaf  int32 // index into solver.leaves; -1 for an epsilon
-	part  int32 // index of the leaf's scale term
-	index int32
+	leaf int32 // index into solver.leaves; -1 for an epsilon
+	part int32 // index of the leaf's scale term
+}
+
+// piece is a stretch of consecutive variables that are all free, or all bound:
+// equal to a run of combinations of others.
+type piece struct {
+	start  int32
+	n      int
+	bound  bool
+	ts     []term // of a bound piece
+	reason int32  // the node whose equations bound it
+}
+
+// block is a stretch of variables that were made together.
+type block struct {
+	start  int32
+	n      int
+	origin origin
+	pieces []piece
+}
+
+// mark is a property that variables got on their way through the network.
+type mark struct {
+	v    int32
+	n    int
+	flag uint8
 }
 
 // system is a growing set of linear equations over rational numbers, kept
-// solved: every variable is free or a combination of older ones.
+// solved: every variable is free or a combination of free ones.
 type system struct {
-	subst  []form // for each variable; itself when free
-	origin []origin
-	flags  []uint8
-	reason []int32 // the node that pinned a variable to zero
-
-	gen   [][]term
-	genID map[string]form
-	why   int32 // recorded as reason for variables that the next equations pin
+	blocks []block
+	next   int32
+	marks  []mark
+	why    int32 // recorded as reason for variables that the next equations bind
 }
 
-func newSystem() *system {
-	return &system{genID: map[string]form{}}
+// fresh adds n free variables.
+func (s *system) fresh(n int, o origin) vec {
+	v := s.next
+	if n > 0 {
+		s.blocks = append(s.blocks, block{v, n, o, []piece{{start: v, n: n, reason: -1}}})
+		s.next += int32(n)
+	}
+	return variables(v, n)
 }
 
-// fresh adds n free variables and returns the first.
-func (s *system) fresh(n int, o origin, flag uint8) int32 {
-	v := int32(len(s.subst))
-	for i := range n {
-		o.index = int32(i)
-		s.subst = append(s.subst, plus(v+int32(i)))
-		s.origin = append(s.origin, o)
-		s.flags = append(s.flags, flag)
-		s.reason = append(s.reason, -1)
-	}
-	return v
-}
-
-// terms returns the form's terms, sorted by variable, appended to buf.
-func (s *system) terms(f form, buf []term) []term {
-	switch {
-	case f == 0:
-		return buf
-	case f > 0:
-		v, sign := f.single()
-		return append(buf, term{v, sign, 1})
-	}
-	return append(buf, s.gen[-f-1]...)
-}
-
-// intern returns the form of sorted, reduced, non-zero terms.
-func (s *system) intern(ts []term) form {
-	if len(ts) == 0 {
-		return 0
-	}
-	if len(ts) == 1 && ts[0].den == 1 && (ts[0].num == 1 || ts[0].num == -1) {
-		f := plus(ts[0].v)
-		if ts[0].num < 0 {
-			f++
-		}
-		return f
-	}
-	key := make([]byte, 0, 20*len(ts))
-	for _, t := range ts {
-		key = binary.LittleEndian.AppendUint32(key, uint32(t.v))
-		key = binary.LittleEndian.AppendUint64(key, uint64(t.num))
-		key = binary.LittleEndian.AppendUint64(key, uint64(t.den))
-	}
-	if f, ok := s.genID[string(key)]; ok {
-		return f
-	}
-	s.gen = append(s.gen, slices.Clone(ts))
-	f := form(-len(s.gen))
-	s.genID[string(key)] = f
-	return f
-}
-
-// resolve rewrites f over free variables only.
-func (s *system) resolve(f form) form {
-	switch {
-	case f == 0:
-		return 0
-	case f > 0:
-		v, sign := f.single()
-		r := s.root(v)
-		if sign < 0 {
-			r = s.neg(r)
-		}
-		return r
-	}
-	ts := s.gen[-f-1]
-	free := true
-	for _, t := range ts {
-		if s.subst[t.v] != plus(t.v) {
-			free = false
-			break
-		}
-	}
-	if free {
-		return f
-	}
-	r := form(0)
-	for _, t := range slices.Clone(ts) {
-		r = s.combine(r, 1, 1, s.root(t.v), t.num, t.den)
-	}
-	return r
-}
-
-// root resolves one variable and shortens its chain of substitutions.
-func (s *system) root(v int32) form {
-	f := s.subst[v]
-	if f == plus(v) || f == 0 {
-		return f
-	}
-	r := s.resolve(f)
-	if r != f {
-		s.subst[v] = r
-		if r == 0 && s.reason[v] < 0 && f > 0 {
-			w, _ := f.single()
-			s.reason[v] = s.reason[w]
-		}
-	}
-	return r
-}
-
-// neg returns -f.
-func (s *system) neg(f form) form {
-	switch {
-	case f == 0:
-		return 0
-	case f > 0:
-		return f ^ 1
-	}
-	ts := slices.Clone(s.gen[-f-1])
-	for i := range ts {
-		ts[i].num = -ts[i].num
-	}
-	return s.intern(ts)
-}
-
-// sum returns the resolved a + b.
-func (s *system) sum(a, b form) form {
-	a, b = s.resolve(a), s.resolve(b)
-	if a == 0 {
-		return b
-	}
-	if b == 0 {
-		return a
-	}
-	if a > 0 && b > 0 && a == b^1 {
-		return 0
-	}
-	return s.combine(a, 1, 1, b, 1, 1)
-}
-
-// diff returns the resolved a - b.
-func (s *system) diff(a, b form) form { return s.sum(a, s.neg(s.resolve(b))) }
-
-// combine returns (an/ad)*a + (bn/bd)*b of resolved forms.
-func (s *system) combine(a form, an, ad int64, b form, bn, bd int64) form {
-	var bufA, bufB, bufR [8]term
-	ta, tb := s.terms(a, bufA[:0]), s.terms(b, bufB[:0])
-	out := bufR[:0]
-	for len(ta) > 0 || len(tb) > 0 {
+// find returns the block and the index of the piece that hold a variable.
+func (s *system) find(v int32) (*block, int) {
+	i, _ := slices.BinarySearchFunc(s.blocks, v, func(b block, v int32) int {
 		switch {
-		case len(tb) == 0 || len(ta) > 0 && ta[0].v < tb[0].v:
-			out = appendTerm(out, ta[0].v, ta[0].num*an, ta[0].den*ad)
-			ta = ta[1:]
-		case len(ta) == 0 || tb[0].v < ta[0].v:
-			out = appendTerm(out, tb[0].v, tb[0].num*bn, tb[0].den*bd)
-			tb = tb[1:]
-		default:
-			x, y := ta[0], tb[0]
-			dx, dy := x.den*ad, y.den*bd
-			out = appendTerm(out, x.v, x.num*an*dy+y.num*bn*dx, dx*dy)
-			ta, tb = ta[1:], tb[1:]
+		case v < b.start:
+			return 1
+		case v >= b.start+int32(b.n):
+			return -1
+		}
+		return 0
+	})
+	b := &s.blocks[i]
+	j, _ := slices.BinarySearchFunc(b.pieces, v, func(p piece, v int32) int {
+		switch {
+		case v < p.start:
+			return 1
+		case v >= p.start+int32(p.n):
+			return -1
+		}
+		return 0
+	})
+	return b, j
+}
+
+// free reports whether variables v … v+n-1 are all free.
+func (s *system) free(v int32, n int) bool {
+	for n > 0 {
+		b, j := s.find(v)
+		p := b.pieces[j]
+		if p.bound {
+			return false
+		}
+		k := int(p.start-v) + p.n
+		v, n = v+int32(k), n-k
+	}
+	return true
+}
+
+// piece returns the piece that holds v, with its combination brought down to
+// free variables.
+func (s *system) piece(v int32) piece {
+	for {
+		b, j := s.find(v)
+		p := b.pieces[j]
+		if !p.bound || s.settled(p) {
+			return p
+		}
+		r := s.resolve(p.n, p.ts)
+		b, j = s.find(v) // resolving may have moved it
+		p = b.pieces[j]
+		var parts []piece
+		at := p.start
+		for _, x := range r {
+			parts = append(parts, piece{at, x.n, true, x.ts, p.reason})
+			if len(x.ts) == 0 && len(p.ts) == 1 {
+				// Equal to a variable that was pinned later: for its reason.
+				c, k := s.find(p.ts[0].v + p.ts[0].step*(at-p.start))
+				parts[len(parts)-1].reason = c.pieces[k].reason
+			}
+			at += int32(x.n)
+		}
+		b.pieces = slices.Replace(b.pieces, j, j+1, parts...)
+	}
+}
+
+// settled reports whether a bound piece refers to free variables only.
+func (s *system) settled(p piece) bool {
+	for _, t := range p.ts {
+		n := 1
+		if t.step != 0 {
+			n = p.n
+		}
+		if !s.free(t.v, n) {
+			return false
 		}
 	}
-	return s.intern(out)
+	return true
 }
 
-func appendTerm(ts []term, v int32, num, den int64) []term {
-	if num == 0 {
-		return ts
+// resolve rewrites n elements of a combination over free variables.
+func (s *system) resolve(n int, ts []term) vec {
+	var out vec
+	for r := (run{n, ts}); r.n > 0; {
+		n, acc := r.n, []term(nil)
+		bound := false
+		for _, t := range r.ts {
+			p := s.piece(t.v)
+			if t.step != 0 {
+				n = min(n, int(p.start-t.v)+p.n)
+			}
+			bound = bound || p.bound
+		}
+		if !bound {
+			acc = r.ts
+		} else {
+			for _, t := range r.ts {
+				acc = s.substitute(acc, t)
+			}
+			acc = normal(acc)
+		}
+		if n == 1 {
+			acc = run{1, acc}.at(0, true)
+		}
+		if bound && !s.settled(piece{n: n, ts: acc}) {
+			out.append(s.resolve(n, acc))
+		} else {
+			out.push(n, acc)
+		}
+		r = run{r.n - n, r.at(n, false)}
 	}
-	g := gcd(num, den)
-	return append(ts, term{v, num / g, den / g})
+	return out
 }
 
-func gcd(a, b int64) int64 {
-	if a < 0 {
-		a = -a
+// substitute appends what one term stands for.
+func (s *system) substitute(acc []term, t term) []term {
+	p := s.piece(t.v)
+	if !p.bound {
+		return append(acc, t)
 	}
-	for b != 0 {
-		a, b = b, a%b
+	off := t.v - p.start
+	for _, q := range p.ts {
+		acc = append(acc, reduced(q.v+q.step*off, q.step*t.step, q.num*t.num, q.den*t.den))
 	}
-	return a
+	return acc
+}
+
+// resolved rewrites a whole array.
+func (s *system) resolved(v vec) vec {
+	var out vec
+	for _, r := range v {
+		out.append(s.resolve(r.n, r.ts))
+	}
+	return out
+}
+
+// sum returns a + c·b, element by element.
+func (s *system) sum(a, b vec, c int64) vec {
+	var out vec
+	zip(a, b, func(n int, x, y []term) { out.append(s.resolve(n, sumTerms(x, y, c))) })
+	return out
+}
+
+func negative(v vec) vec {
+	out := make(vec, len(v))
+	for i, r := range v {
+		out[i] = run{r.n, sumTerms(nil, r.ts, -1)}
+	}
+	return out
+}
+
+// equal adds the equations a = b.
+func (s *system) equal(a, b vec) {
+	zip(a, b, func(n int, x, y []term) { s.zeroRun(n, sumTerms(x, y, -1)) })
+}
+
+// zero adds the equations v = 0.
+func (s *system) zero(v vec) {
+	for _, r := range v {
+		s.zeroRun(r.n, r.ts)
+	}
+}
+
+func (s *system) zeroRun(n int, ts []term) {
+	r := s.resolve(n, ts)
+	if len(r) == 1 {
+		s.solve(r[0])
+		return
+	}
+	for _, x := range r {
+		s.zeroRun(x.n, x.ts) // what came before may have bound its variables
+	}
 }
 
 // coefLimit bounds the coefficients that the solver keeps: beyond it (no real
 // network comes near) the variables are pinned, which is always sound.
-const coefLimit = 1 << 20
+const coefLimit = 1 << 10
 
-// zero adds the equation f = 0.
-func (s *system) zero(f form) {
-	f = s.resolve(f)
-	if f == 0 {
+// solve binds variables so that a resolved run is zero.
+func (s *system) solve(r run) {
+	if len(r.ts) == 0 {
 		return
 	}
-	if f > 0 {
-		v, _ := f.single()
-		s.pin(v)
+	if entangled(r) {
+		for t := range r.n {
+			s.zeroRun(1, r.at(t, true))
+		}
 		return
 	}
-	ts := s.gen[-f-1]
-	if len(ts) == 1 {
-		s.pin(ts[0].v)
-		return
-	}
-	// The youngest variable with a unit coefficient is expressed by the rest;
-	// so older weights, and the epsilon first of all, stay the free ones.
-	p := -1
-	for i, t := range ts {
+	for _, t := range r.ts {
 		if t.num > coefLimit || t.num < -coefLimit || t.den > coefLimit {
-			for _, t := range slices.Clone(ts) {
-				s.pin(t.v)
+			for _, t := range r.ts {
+				n := 1
+				if t.step != 0 {
+					n = r.n
+				}
+				s.zeroRun(n, []term{{v: t.v, step: t.step, num: 1, den: 1}})
 			}
 			return
 		}
-		if t.den == 1 && (t.num == 1 || t.num == -1) {
-			p = i
+	}
+	p := s.pivot(r)
+	c := r.ts[p]
+	rest := make([]term, 0, len(r.ts)-1)
+	for i, t := range r.ts {
+		if i != p {
+			rest = append(rest, reduced(t.v, t.step, -t.num*c.den, t.den*c.num))
 		}
 	}
-	if p < 0 {
-		p = len(ts) - 1
+	n := 1
+	if c.step != 0 {
+		n = r.n
 	}
-	c := ts[p]
-	rest := make([]term, 0, len(ts)-1)
-	for i, t := range ts {
-		if i == p {
+	s.bind(c.v, n, rest)
+}
+
+// pivot picks the variable that is expressed by the rest: no epsilon, which
+// must stay free or zero, since a config can follow no other group; then one
+// that steps, if any does, with a unit coefficient if there is one, and the
+// youngest of those.
+func (s *system) pivot(r run) int {
+	best, rank := 0, -1
+	for i, t := range r.ts {
+		k := 0
+		if b, _ := s.find(t.v); b.origin.leaf >= 0 {
+			k += 4
+		}
+		if r.n > 1 && t.step != 0 {
+			k += 2
+		}
+		if t.den == 1 && (t.num == 1 || t.num == -1) {
+			k++
+		}
+		if k >= rank { // terms are sorted by age
+			best, rank = i, k
+		}
+	}
+	return best
+}
+
+// entangled reports whether an element of a run shares a variable with another
+// element, so that the run cannot be solved as a whole.
+func entangled(r run) bool {
+	if r.n == 1 {
+		return false
+	}
+	for i, a := range r.ts {
+		if a.step == 0 {
 			continue
 		}
-		num, den := -t.num*c.den, t.den*c.num
-		if den < 0 {
-			num, den = -num, -den
+		for j, b := range r.ts {
+			width := int32(1)
+			if b.step != 0 {
+				width = int32(r.n)
+			}
+			if i != j && b.v < a.v+int32(r.n) && a.v < b.v+width {
+				return true
+			}
 		}
-		rest = appendTerm(rest, t.v, num, den)
 	}
-	s.subst[c.v] = s.intern(rest)
+	// Constants alone repeat one equation, which is fine.
+	return false
 }
 
-func (s *system) pin(v int32) {
-	if s.subst[v] == plus(v) {
-		s.subst[v] = 0
-		s.reason[v] = s.why
-		return
+// bind sets free variables v … v+n-1 to a run.
+func (s *system) bind(v int32, n int, ts []term) {
+	r := run{n, ts}
+	for done := 0; done < n; {
+		b, j := s.find(v + int32(done))
+		p := b.pieces[j]
+		from := int(v) + done - int(p.start)
+		k := min(n-done, p.n-from)
+		var parts []piece
+		if from > 0 {
+			parts = append(parts, piece{start: p.start, n: from, reason: -1})
+		}
+		parts = append(parts, piece{p.start + int32(from), k, true, r.at(done, k == 1), s.why})
+		if rest := p.n - from - k; rest > 0 {
+			parts = append(parts, piece{start: p.start + int32(from+k), n: rest, reason: -1})
+		}
+		b.pieces = slices.Replace(b.pieces, j, j+1, parts...)
+		done += k
 	}
-	s.zero(s.subst[v])
 }
 
-// equal adds the equation a = b.
-func (s *system) equal(a, b form) {
-	if a != b {
-		s.zero(s.diff(a, b))
-	}
-}
-
-// mark sets a flag on every variable of f.
-func (s *system) mark(f form, flag uint8) {
-	if f > 0 {
-		v, _ := f.single()
-		s.flags[v] |= flag
-		return
-	}
-	if f < 0 {
-		for _, t := range s.gen[-f-1] {
-			s.flags[t.v] |= flag
+// mark sets a flag on every variable of v.
+func (s *system) mark(v vec, flag uint8) {
+	for _, r := range v {
+		for _, t := range r.ts {
+			n := 1
+			if t.step != 0 {
+				n = r.n
+			}
+			s.marks = append(s.marks, mark{t.v, n, flag})
 		}
 	}
 }

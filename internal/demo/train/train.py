@@ -7,8 +7,9 @@ It takes its text from internal/demo/gentext (so Go must be installed), trains
 on the first nine tenths on the CPU, and writes config.json,
 generation_config.json, model.safetensors and the record train.json to
 internal/demo/model. Needs torch, transformers and numpy; the versions used
-stand in train.json. Two runs with the same versions, the same kind of CPU and
-the same --threads give the same bytes.
+stand in train.json. Every random choice is seeded and torch is asked for
+deterministic kernels; beyond the command, the result depends on what
+train.json lists under "determined_by".
 """
 
 import argparse
@@ -31,11 +32,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 WINDOW = 256  # bytes seen at once in training
 VOCAB = 128  # the text is ASCII
 
+STORY = ("Finn lived on a farm. On Friday he found a green drum in the tower. "
+         "He showed it to Rosa. Rosa liked the drum very much.\n")
 PROMPTS = [
     "Mara lived near the sea. On Monday she found",
     "Once there was a brave boy named Tom.",
     "Leo had 5 apples. Nora gave him 3 more.",
     "3 plus 4 is",
+    # Questions about values that the model did not choose itself: an answer
+    # that only repeats what is frequent is wrong here.
+    STORY + "Q: Who liked the drum?\nA:",
+    STORY + "Q: What colour was the drum?\nA:",
+    STORY + "Q: Where was the drum?\nA:",
 ]
 
 
@@ -49,6 +57,8 @@ def options():
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--lr", type=float, default=3e-3)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--measure", action="store_true",
+                   help="train nothing: measure the model in --out again")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "internal/demo/model")
     return p.parse_args()
 
@@ -158,24 +168,34 @@ def unigram_loss(seen, unseen):
     return float(-np.log(counts / counts.sum())[unseen].mean())
 
 
+# What is asked for, by the words a question begins with.
+KINDS = {"Who": "person", "What colour": "colour", "Where": "place", "When": "day",
+         "How many": "number", "What did": "thing with its colour"}
+
+
 @torch.no_grad()
-def answers_right(model, text, pattern, limit=1000):
-    """The share of held-out answers that greedy decoding gives exactly. An
-    answer is the pattern's group 1; greedy decoding gives it if and only if
-    each of its bytes is the likeliest one after those before it."""
-    right = asked = 0
+def answers_right(model, text, pattern, limit):
+    """Counts held-out answers that greedy decoding gives exactly, by kind. The
+    pattern's group 1 is the question, group 2 the answer; greedy decoding
+    gives it if and only if each of its bytes is the likeliest one after those
+    before it."""
+    counts, asked = {}, 0
     for document in text.tobytes().decode().split("\n\n")[1:-1]:
-        spans = [m.span(1) for m in re.finditer(pattern, document + "\n")]
-        if not spans:
+        found = list(re.finditer(pattern, document + "\n"))
+        if not found:
             continue
         ids = torch.tensor([list((document + "\n").encode())])
         best = model(input_ids=ids, use_cache=False).logits[0].argmax(-1)
-        for a, b in spans:
-            right += bool(torch.equal(best[a - 1:b - 1], ids[0, a:b]))
+        for m in found:
+            a, b = m.span(2)
+            kind = next((k for w, k in KINDS.items() if m[1].startswith(w)), m[1])
+            count = counts.setdefault(kind, {"right": 0, "asked": 0})
+            count["right"] += bool(torch.equal(best[a - 1:b - 1], ids[0, a:b]))
+            count["asked"] += 1
             asked += 1
         if asked >= limit:
             break
-    return {"right": right, "asked": asked}
+    return dict(sorted(counts.items()))
 
 
 def sample(model, prompt):
@@ -188,7 +208,6 @@ def sample(model, prompt):
 
 def environment(threads):
     return {
-        "note": "The same values here, with the same text and command, give the same model bytes.",
         "python": platform.python_version(), "torch": torch.__version__,
         "transformers": transformers.__version__, "numpy": np.__version__,
         "machine": platform.machine(), "threads": threads,
@@ -202,27 +221,27 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def main():
-    o = options()
-    torch.set_num_threads(o.threads)
-    torch.manual_seed(o.seed)
-    torch.use_deterministic_algorithms(True)
+def measure(folder, seen, unseen):
+    """Measures what is stored: the weights rounded to bf16, computed with in
+    fp32."""
+    model = LlamaForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager").eval()
+    return {
+        "heldout_nats_per_byte": round(heldout_loss(model, unseen), 5),
+        "unigram_nats_per_byte": round(unigram_loss(seen, unseen), 5),
+        "heldout_answers": answers_right(model, unseen, r"Q: (.*)\nA: (.*\n)", 2000),
+        "heldout_sums": answers_right(model, unseen, r"\d (plus|minus) \d+ is (\d+\.\n)", 1000),
+        "greedy_samples": [sample(model, p) for p in PROMPTS],
+    }
 
-    determined_by = environment(o.threads)
 
-    text, text_command = generate_text(o.domain, o.text_seed, o.bytes)
-    data = np.frombuffer(text, dtype=np.uint8)
-    seen, unseen = np.split(data, [len(data) * 9 // 10])
+def digests(folder):
+    names = ("config.json", "generation_config.json", "model.safetensors")
+    return {name: sha256((folder / name).read_bytes()) for name in names}
 
-    model = build()
-    began = time.time()
-    train(model, seen, o)
 
-    # What is measured is what is stored: the weights rounded to bf16, computed
-    # with in fp32.
-    model = model.to(torch.bfloat16)
-    model.save_pretrained(o.out)
-    model = model.float().eval()
+def make(o, seen, text, text_command):
+    """Trains, saves, and returns the record of it."""
     record = {
         "text": {
             "command": text_command, "bytes": len(text), "sha256": sha256(text),
@@ -236,20 +255,42 @@ def main():
                          " gradient norm clipped at 1, warm-up and cosine schedule",
             "precision": "fp32 weights, bf16 autocast; stored as bf16",
             "window": WINDOW, "steps": o.steps, "bytes_seen": o.steps * o.batch * WINDOW,
-            "parameters": sum(p.numel() for p in model.parameters()),
         },
-        "determined_by": determined_by,
-        "heldout_nats_per_byte": round(heldout_loss(model, unseen), 5),
-        "unigram_nats_per_byte": round(unigram_loss(seen, unseen), 5),
-        "heldout_answers": answers_right(model, unseen, r"\nA: (.*\n)"),
-        "heldout_sums": answers_right(model, unseen, r"\d (?:plus|minus) \d+ is (\d+\.\n)"),
-        "greedy_samples": [sample(model, p) for p in PROMPTS],
-        "sha256": {f.name: sha256(f.read_bytes()) for f in sorted(o.out.iterdir())
-                   if f.name in ("config.json", "generation_config.json", "model.safetensors")},
+        "determined_by": environment(o.threads),
     }
-    (o.out / "train.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
-    print(f"{time.time() - began:.0f} s in all")
+    model = build()
+    record["training"]["parameters"] = sum(p.numel() for p in model.parameters())
+    train(model, seen, o)
+    model.to(torch.bfloat16).save_pretrained(o.out)
+    (o.out / "model.safetensors").chmod(0o644)
+    return record | {"sha256": digests(o.out)}
+
+
+def made_before(o, text):
+    """Returns the record in o.out, having checked that it is of this text and
+    of the files there."""
+    record = json.loads((o.out / "train.json").read_text())
+    if record["sha256"] != digests(o.out) or record["text"]["sha256"] != sha256(text):
+        raise SystemExit(f"train.json in {o.out} is not of the files there or not of this text:"
+                         " train again, without --measure")
+    return record
+
+
+def main():
+    o = options()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(o.seed)
+    torch.use_deterministic_algorithms(True)
+
+    text, text_command = generate_text(o.domain, o.text_seed, o.bytes)
+    data = np.frombuffer(text, dtype=np.uint8)
+    seen, unseen = np.split(data, [len(data) * 9 // 10])
+
+    record = made_before(o, text) if o.measure else make(o, seen, text, text_command)
+    record |= measure(o.out, seen, unseen)
+    out = json.dumps(record, indent=2) + "\n"
+    (o.out / "train.json").write_text(out)
+    print(out, end="")
 
 
 if __name__ == "__main__":
