@@ -25,10 +25,10 @@ func (d Detection) String() string { return strings.Join(d.Evidence, "; ") }
 
 // Thresholds, as log2. Ordinary training leaves both sides of a pair within a
 // factor of 8 of each other (scaled initialisation of output projections is
-// the largest known cause), gains within 2^7 of one, and the rows of a matrix
+// the largest known cause; a fused projection hides a little more), gains within 2^7 of one, and the rows of a matrix
 // within a factor of 2 of each other.
 const (
-	imbalanceLimit = 5
+	imbalanceLimit = 6
 	gainLimit      = 10
 	rowSpreadLimit = 2.5
 )

@@ -137,7 +137,7 @@ func (m *model) headsOf(kv, dim int) attention {
 	a.dim = m.dim("head_dim", dim)
 	if w := m.widest(); a.heads*a.dim > w {
 		m.failf("config.json: %d attention heads of %d elements, but no tensor of the checkpoint is wider than %d", a.heads, a.dim, w)
-		a.heads, a.dim = 1, 2
+		a.heads, a.kv, a.dim = 1, 1, 2
 	}
 	if a.heads%a.kv != 0 {
 		m.failf("config.json: num_attention_heads %d is not a multiple of num_key_value_heads %d", a.heads, a.kv)
@@ -175,8 +175,8 @@ func (m *model) mix(q, k, v graph.ID, name string, a attention) graph.ID {
 		q = a.norm(q, name+".q_norm", a.dim, a.eps)
 		k = a.norm(k, name+".k_norm", a.dim, a.eps)
 	}
-	q, k = a.rope.apply(m, q, a.cos, a.sin), a.rope.apply(m, k, a.cos, a.sin)
-	k, v = m.repeat(k, a.heads/a.kv), m.repeat(v, a.heads/a.kv)
+	q, k = a.rope.apply(m, q, a.dim, a.cos, a.sin), a.rope.apply(m, k, a.dim, a.cos, a.sin)
+	k, v = m.repeat(k, a), m.repeat(v, a)
 	s := m.MulScalar(m.MatMul(q, m.Transpose(k, 0, 2, 1)), a.scale)
 	if a.cap != 0 {
 		s = m.MulScalar(m.Apply(graph.OpTanh, m.MulScalar(s, 1/a.cap)), a.cap)
@@ -192,13 +192,13 @@ func (m *model) split(x graph.ID, n, dim int) graph.ID {
 }
 
 // repeat gives every query head its key/value head: head h reads h / n.
-func (m *model) repeat(x graph.ID, n int) graph.ID {
+func (m *model) repeat(x graph.ID, a attention) graph.ID {
+	t, n := m.opt.Tokens, a.heads/a.kv
 	if n == 1 {
 		return x
 	}
-	s := m.Shape(x)
-	y := m.Expand(m.Reshape(x, s[0], 1, s[1], s[2]), s[0], n, s[1], s[2])
-	return m.Reshape(y, s[0]*n, s[1], s[2])
+	y := m.Expand(m.Reshape(x, a.kv, 1, t, a.dim), a.kv, n, t, a.dim)
+	return m.Reshape(y, a.heads, t, a.dim)
 }
 
 // mask is added to the scores: 0 where a token may look, the lowest float

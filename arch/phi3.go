@@ -7,6 +7,11 @@ func phi3(m *model) []graph.ID {
 	s := m.open(1e-5, false)
 	a := m.headsOf(0, 0)
 	m.boolean("attention_bias", false) // not read by the code
+	// Keys of Phi-4-mini, pinned at the values without effect.
+	m.only("mlp_bias", "false")
+	m.only("lm_head_bias", "false")
+	m.only("full_attn_mod", "1")
+	m.only("interpolate_factor", "1")
 	p := m.readRope("", 10000, 1)
 	switch p.typ {
 	case "su", "yarn": // old names

@@ -221,10 +221,9 @@ func (m *model) longrope(r *rope, p ropeParams) {
 	c.number("short_mscale", 0)
 }
 
-// apply rotates q [heads,T,headDim] pair by pair (i, i+dim/2); the dimensions
+// apply rotates q [heads,T,hd] pair by pair (i, i+dim/2); the dimensions
 // past dim pass.
-func (r rope) apply(m *model, q graph.ID, cos, sin graph.ID) graph.ID {
-	hd := m.Shape(q)[2]
+func (r rope) apply(m *model, q graph.ID, hd int, cos, sin graph.ID) graph.ID {
 	x := q
 	if r.dim < hd {
 		x = m.Slice(q, 2, 0, r.dim)

@@ -79,23 +79,29 @@ func (m *merger) blocks(ax Axis, t *Tensor, length int) {
 func (m *merger) join(ax Axis, lo, hi int) {
 	type summand struct{ group, coef int }
 	first := map[summand]int32{}
-	count := map[summand]int{}
+	next := map[summand]int{} // where the summand has to go on
 	var order []summand
 	for _, sg := range ax.Segments {
 		k := summand{sg.Group, sg.Coef}
-		for i := max(lo, sg.Start); i < min(hi, sg.Start+sg.Count); i++ {
-			c := int32(m.base[sg.Group] + sg.First + (i-sg.Start)/sg.Div)
-			if f, ok := first[k]; ok {
-				m.union(f, c)
-			} else {
-				first[k] = c
-				order = append(order, k)
-			}
-			count[k]++
+		from, to := max(lo, sg.Start), min(hi, sg.Start+sg.Count)
+		if from >= to {
+			continue
+		}
+		if _, ok := first[k]; !ok {
+			first[k], next[k] = int32(m.base[sg.Group]+sg.First+(from-sg.Start)/sg.Div), lo
+			order = append(order, k)
+		}
+		for i := from; i < to; i++ {
+			m.union(first[k], int32(m.base[sg.Group]+sg.First+(i-sg.Start)/sg.Div))
+		}
+		if next[k] == from {
+			next[k] = to
+		} else {
+			next[k] = -1 // a gap, or an element with two such classes
 		}
 	}
 	for _, k := range order {
-		if count[k] < hi-lo {
+		if next[k] != hi {
 			m.union(first[k], 0)
 		}
 	}

@@ -84,7 +84,7 @@ func transfer(g *graph.Graph, n *graph.Node, out []bound, weight func(string) We
 		return b
 	case graph.OpDiv:
 		// A row of non-negative numbers over its own sum.
-		if d := &g.Nodes[n.In[1]]; d.Op == graph.OpSum && d.In[0] == n.In[0] {
+		if d := &g.Nodes[n.In[1]]; d.Op == graph.OpSum && d.In[0] == n.In[0] && nonNegative(g, n.In[0]) {
 			return all(0)
 		}
 		return unbounded
@@ -129,6 +129,17 @@ func linearBound(g *graph.Graph, n *graph.Node, x bound, weight func(string) Wei
 		rows = b.L2
 	}
 	return bound{min(x.l2+rows, x.l1+b.Max), math.Inf(1), x.l2 + b.L2}
+}
+
+// nonNegative reports whether no element of a value can be below zero.
+func nonNegative(g *graph.Graph, id graph.ID) bool {
+	switch n := &g.Nodes[id]; n.Op {
+	case graph.OpSoftmax, graph.OpSigmoid, graph.OpReLU, graph.OpTopKMask:
+		return true
+	case graph.OpMul:
+		return nonNegative(g, n.In[0]) && nonNegative(g, n.In[1])
+	}
+	return false
 }
 
 // wide reports whether an operand has the result's last axis, not a broadcast.

@@ -36,6 +36,10 @@ func constraints(f Facts, r Request, growth bool) ([]constraint, error) {
 	return cs, nil
 }
 
+// tiny is the exponent below which an element's products with ordinary values
+// come near the end of fp32's range.
+const tiny = -100
+
 // limits returns by how much a tensor's elements may move without loss.
 func (t TensorFacts) limits(r Request, matrix, growth bool) (lo, hi int) {
 	if !t.DType.Scalable() {
@@ -46,8 +50,13 @@ func (t TensorFacts) limits(r Request, matrix, growth bool) (lo, hi int) {
 	}
 	emin, emax := normalRange(t.DType)
 	lo, hi = emin-t.Min, emax-1-t.Max
-	if t.Subnormal {
-		lo = 0
+	switch {
+	case t.Subnormal && t.DType == dtype.F16:
+		lo = 0 // sums are fp32: growing is exact
+	case t.Subnormal || t.DType != dtype.F16 && t.Min < tiny:
+		// Products with such an element underflow before sealing, and would no
+		// longer after it, or on hardware that flushes subnormals.
+		return 0, 0
 	}
 	if r.Profile == Portable {
 		hi = min(hi, fp16Max-t.Max)

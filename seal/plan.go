@@ -6,6 +6,7 @@ package seal
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/keys"
@@ -77,10 +78,10 @@ func (p *Plan) Validate() error {
 	total := 0
 	ids := make(map[string]bool, len(p.Groups))
 	for _, g := range p.Groups {
-		total += g.Classes
-		if g.Classes < 0 || total > maxClasses {
+		if g.Classes < 0 || g.Classes > maxClasses-total {
 			return fmt.Errorf("group %q: %d classes", g.ID, g.Classes)
 		}
+		total += g.Classes
 		if ids[g.ID] {
 			return fmt.Errorf("group %q appears twice", g.ID)
 		}
@@ -103,7 +104,14 @@ func (p *Plan) Validate() error {
 }
 
 func (p *Plan) validateTensor(t *gauge.Tensor) error {
+	columns := 0
 	for _, ax := range t.Terms {
+		if slices.Contains(ax.Axes, len(t.Shape)-1) {
+			columns++
+		}
+		if columns > 1 {
+			return fmt.Errorf("two terms along the last axis")
+		}
 		n, last := 1, -1
 		for _, a := range ax.Axes {
 			if a <= last || a >= len(t.Shape) {

@@ -70,9 +70,12 @@ func NewRealScaler(t *gauge.Tensor, d dtype.DType, f []RealFactor, inverse bool)
 		if !slices.ContainsFunc(v, func(x float64) bool { return x != 0 }) {
 			continue
 		}
-		if slices.Equal(ax.Axes, []int{len(t.Shape) - 1}) {
+		switch {
+		case slices.Equal(ax.Axes, []int{len(t.Shape) - 1}):
 			s.cols = v
-		} else if len(v) == rows {
+		case ax.Len == 1: // one factor for the whole tensor: an axis of length 1
+			s.rows = slices.Repeat(v, rows)
+		case len(v) == rows:
 			s.rows = v
 		}
 	}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An independent implementation of spec/derivation.md. Standard library only.
 
-    python3 derivation.py [derivation.json]
+    python3 derivation.py [derivation.json [seal.json]]
 
 recomputes every test vector and exits with status 1 at the first that differs.
 """
@@ -64,6 +64,17 @@ class Stream:
         a = self.uint32() >> 5
         b = self.uint32() >> 6
         return (a * 67108864 + b) / 9007199254740992
+
+
+def exponents(seal_key, group):
+    s = Stream(seal_key, group["id"])
+    offset = group["offsets"][s.intn(len(group["offsets"]))]
+    width = group["hi"] - group["lo"] + 1
+    return [offset + group["lo"] + s.intn(width) for _ in range(group["classes"])]
+
+
+def dynamic_factor(seal_key, scale, layer):
+    return scale * (0.1 + 0.9 * Stream(seal_key, f"dynamic:{layer}").float64())
 
 
 CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -135,11 +146,23 @@ def verify(vectors):
             verify_group(f"key {n} group {g['id']!r}", key, g)
 
 
+def verify_seal(vectors):
+    for n, v in enumerate(vectors["seals"]):
+        key = bytes.fromhex(v["seal_key"])
+        for g in v["groups"]:
+            expect(f"seal {n} group {g['id']!r}", exponents(key, g), g["exponents"])
+        for d in v["dynamic"]:
+            expect(f"seal {n} layer {d['layer']}", dynamic_factor(key, float(d["scale"]), d["layer"]), float(d["factor"]))
+
+
 if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))
     path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "derivation.json")
     with open(path, encoding="utf-8") as f:
         verify(json.load(f))
+    path = sys.argv[2] if len(sys.argv) > 2 else os.path.join(here, "seal.json")
+    with open(path, encoding="utf-8") as f:
+        verify_seal(json.load(f))
     if not checked:
         sys.exit("no vectors")
     print(f"{checked} values agree")
