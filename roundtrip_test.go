@@ -127,13 +127,8 @@ func roundTrip(rt *rapid.T, c tiny, d drawer, count *tally) {
 		rt.Fatalf("explanations %v", res.Explain)
 	}
 	get := fixedKey(o.Key)
-	// A product with a weight that is subnormal in fp32 may underflow to zero in
-	// the original and not in the sealed network; where another product of the
-	// same sum lies exactly between two floats, that decides its rounding. So such
-	// weights may cost the last bit of an output; fp16's subnormals do not.
-	exact := !c.spice.subnormals || c.dtype == dtype.F16
-	checkVerify(rt, VerifyOptions{Sealed: out, Against: src, Run: true}, exact)
-	checkVerify(rt, VerifyOptions{Sealed: out, Key: get, Run: true}, exact)
+	checkVerify(rt, VerifyOptions{Sealed: out, Against: src, Run: true})
+	checkVerify(rt, VerifyOptions{Sealed: out, Key: get, Run: true})
 	back := filepath.Join(root, "back")
 	if u, err := Unlock(ctx, UnlockOptions{Source: out, Output: back, Key: get}); err != nil || !u.Exact {
 		rt.Fatalf("unlock: %+v, %v", u, err)
@@ -144,7 +139,7 @@ func roundTrip(rt *rapid.T, c tiny, d drawer, count *tally) {
 	// far it was moved, and detection takes the size of values from the whole of
 	// Phi-3's fused projection.
 	clean := !c.spice.subnormals && !c.spice.zeros && c.typ != "phi3"
-	checkUndo(rt, out, filepath.Join(root, "undone"), clean, exact)
+	checkUndo(rt, out, filepath.Join(root, "undone"), clean)
 }
 
 // explainRefusal accepts only refusals that tell the user something.
@@ -160,25 +155,19 @@ func explainRefusal(rt *rapid.T, o LockOptions, err error) {
 	}
 }
 
-func checkVerify(rt *rapid.T, o VerifyOptions, exact bool) {
+func checkVerify(rt *rapid.T, o VerifyOptions) {
 	v, err := Verify(context.Background(), o)
 	if err != nil {
 		rt.Fatalf("verify: %v", err)
 	}
 	yes := func(b *bool) bool { return b != nil && *b }
-	if !yes(v.BitExactAlgebra) || !yes(v.DigestsOK) || exact && (!v.OK || !yes(v.BitExactForward)) {
+	if !yes(v.BitExactAlgebra) || !yes(v.DigestsOK) || !v.OK || !yes(v.BitExactForward) {
 		rt.Fatalf("verify (against %q): %+v", o.Against, v)
 	}
 	for _, r := range v.Forward {
-		near(rt, r)
-	}
-}
-
-// near demands outputs that differ in their last bits at most.
-func near(rt *rapid.T, r probe.Report) {
-	last := map[probe.Precision]float64{probe.FP32: 0x1p-18, probe.BF16: 0x1p-4}[r.Precision]
-	if !r.Finite || r.MaxDiff > last*r.MaxAbs {
-		rt.Fatalf("outputs differ: %+v", r)
+		if !r.Finite {
+			rt.Fatalf("outputs are not finite: %+v", r)
+		}
 	}
 }
 
@@ -227,7 +216,7 @@ func checkInspect(rt *rapid.T, src, out string) {
 
 // checkUndo demands that undoing keeps the function bit for bit and, if clean,
 // leaves nothing that looks like a seal.
-func checkUndo(rt *rapid.T, sealed, undone string, clean, exact bool) {
+func checkUndo(rt *rapid.T, sealed, undone string, clean bool) {
 	ctx := context.Background()
 	if _, err := Undo(ctx, UndoOptions{Source: sealed, Output: undone}); err != nil {
 		rt.Fatalf("undo: %v", err)
@@ -243,10 +232,9 @@ func checkUndo(rt *rapid.T, sealed, undone string, clean, exact bool) {
 	}
 	for _, p := range []probe.Precision{probe.FP32, probe.BF16} {
 		r, err := probe.Compare(ctx, sides[0].side(), sides[1].side(), probe.Options{Tokens: sides[0].tokens(), Precision: p})
-		if err != nil || exact && !r.Equal {
+		if err != nil || !r.Equal {
 			rt.Fatalf("undo changes the function: %+v, %v", r, err)
 		}
-		near(rt, r)
 	}
 	i, err := Inspect(ctx, InspectOptions{Path: undone, Detect: true})
 	if err != nil {
