@@ -91,6 +91,12 @@ func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
 		if err := m.ck.CheckOutput(o.Output); err != nil {
 			return nil, err
 		}
+		if err := atomicdir.Check(o.Output, atomicdir.Options{Force: o.Force}); err != nil {
+			return nil, err
+		}
+		if err := checkSpace(o.Output, m.ck.TotalBytes()); err != nil {
+			return nil, err
+		}
 	}
 	sol, err := gauge.Solve(m.net.Graph)
 	if err != nil {

@@ -48,6 +48,9 @@ func Undo(ctx context.Context, o UndoOptions) (*UndoResult, error) {
 	if err := m.ck.CheckOutput(o.Output); err != nil {
 		return nil, err
 	}
+	if err := atomicdir.Check(o.Output, atomicdir.Options{Force: o.Force}); err != nil {
+		return nil, err
+	}
 	sol, err := gauge.Solve(m.net.Graph)
 	if err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "deriving pairs")

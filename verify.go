@@ -254,6 +254,7 @@ func (v *verifier) forward(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			rep.Experts = p.b.opt.AllEx
 			v.res.Forward = append(v.res.Forward, rep)
 			equal = equal && rep.Equal
 			if !rep.Equal && v.man.Method == string(seal.Gauge) {

@@ -17,6 +17,7 @@ type Side struct {
 // Report is the outcome of a comparison in one precision.
 type Report struct {
 	Precision Precision `json:"precision"`
+	Experts   bool      `json:"experts,omitempty"` // every expert took part; set by the caller
 	Tokens    int       `json:"tokens"`
 	Equal     bool      `json:"equal"`    // every output is the same, bit for bit
 	Finite    bool      `json:"finite"`   // no output of the second side is NaN or infinite

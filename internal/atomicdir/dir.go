@@ -46,6 +46,17 @@ type Dir struct {
 	done  bool            // committed or aborted
 }
 
+// Check refuses an output folder that Create would refuse, for callers with
+// long work to do before they create it. It changes nothing.
+func Check(dst string, opt Options) error {
+	dst, err := resolve(dst)
+	if err != nil {
+		return err
+	}
+	_, err = newDir(dst, opt).checkDst()
+	return err
+}
+
 // Create begins an output folder that Commit will make visible at dst. A dst
 // that exists and is not an empty folder is refused with fault.Usage unless
 // opt.Force is set, and so is a dst that another process is working on.

@@ -344,3 +344,31 @@ func TestFree(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// TestCheck: what Check lets pass Create makes, what it refuses Create refuses.
+func TestCheck(t *testing.T) {
+	root := t.TempDir()
+	full := filepath.Join(root, "full")
+	if err := os.MkdirAll(full, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(full, "f"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dst   string
+		force bool
+		ok    bool
+	}{{filepath.Join(root, "new"), false, true}, {full, false, false}, {full, true, true}, {filepath.Join(full, "f"), true, false}} {
+		if err := Check(c.dst, Options{Force: c.force}); (err == nil) != c.ok {
+			t.Errorf("Check(%s, force %v): %v", c.dst, c.force, err)
+		}
+		d, err := Create(c.dst, Options{Force: c.force})
+		if (err == nil) != c.ok {
+			t.Errorf("Create(%s, force %v): %v", c.dst, c.force, err)
+		}
+		if err == nil {
+			d.Abort()
+		}
+	}
+}

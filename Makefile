@@ -1,0 +1,57 @@
+# Everything here is one command, too; .ci/run needs no make.
+GO ?= go
+FUZZTIME ?= 10s
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GB ?= 1
+REPS ?= 5
+
+.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal man ci clean
+
+all: build
+
+build: ## the static binary, bin/neuroseal
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/neuroseal
+
+test: ## all tests that need nothing but Go
+	$(GO) test ./...
+
+race: ## the same under the race detector, without the longest
+	$(GO) test -race -short ./...
+
+portable: ## the packages with assembly, as a processor without AVX2 runs them
+	$(GO) test -exec 'env GODEBUG=cpu.avx2=off' ./internal/dtype ./tensor ./probe ./seal
+
+fuzz: ## every fuzz target for FUZZTIME
+	tools/fuzz.sh $(FUZZTIME)
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags interop ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=windows GOARCH=amd64 $(GO) vet ./...
+	$(GO) run $(STATICCHECK) -tags interop ./...
+
+vuln: ## known vulnerabilities
+	tools/vuln.sh
+
+generated: ## the assembly is what its generators write
+	tools/generated.sh
+
+interop-venv: ## a Python with transformers, in the user's cache
+	interop/venv.sh
+
+interop: ## transformers, safetensors and age judge what we write
+	python=$$(interop/venv.sh) && NEUROSEAL_PYTHON=$$python $(GO) test -tags interop -count=1 -timeout 30m ./interop ./safetensors ./keys
+
+bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
+	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)
+
+man: ## manual pages, dist/man
+	$(GO) run ./cmd/neuroseal man dist/man
+
+ci: ## what the project demands of every change
+	.ci/run
+
+clean:
+	rm -rf bin dist bench-out

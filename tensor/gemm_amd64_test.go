@@ -1,0 +1,13 @@
+package tensor
+
+import "testing"
+
+// wideOff runs f on the AVX2 kernels where AVX-512 would be chosen.
+func wideOff(t *testing.T, f func(t *testing.T)) {
+	if !haveWide {
+		return
+	}
+	haveWide = false
+	defer func() { haveWide = true }()
+	t.Run("avx2", f)
+}
