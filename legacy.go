@@ -54,30 +54,27 @@ func UnlockLegacy(ctx context.Context, o LegacyOptions) (*UnlockResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSpace(o.Output, ck.TotalBytes()); err != nil {
-		return nil, err
-	}
-	dir, err := atomicdir.Create(o.Output, atomicdir.Options{Force: o.Force, Notice: o.Notice})
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Abort()
-	opt := checkpoint.RewriteOptions{
-		Edit: func(t checkpoint.Tensor) checkpoint.Editor {
-			if layer, up, ok := legacySide(t.Name); ok {
-				return legacyEditor{t.DType, factors[layer], up}
-			}
-			return nil
+	res := &UnlockResult{Output: o.Output, Bytes: ck.TotalBytes()}
+	w := rewriting{
+		ck: ck, dst: o.Output, force: o.Force, notice: o.Notice, stage: "unlocking", progress: o.Progress,
+		opt: checkpoint.RewriteOptions{
+			Edit: func(t checkpoint.Tensor) checkpoint.Editor {
+				if layer, up, ok := legacySide(t.Name); ok {
+					return legacyEditor{t.DType, factors[layer], up}
+				}
+				return nil
+			},
+			Skip: func(rel string) bool { return rel == manifest.Name || sensitive(ck, rel) },
 		},
-		Skip:     func(rel string) bool { return rel == manifest.Name },
-		Progress: o.Progress.Add,
 	}
-	o.Progress.Stage("unlocking", ck.RewriteBytes(opt))
-	out, err := ck.Rewrite(ctx, dir, opt)
+	err = w.run(ctx, func(_ *atomicdir.Dir, out *checkpoint.RewriteResult) error {
+		res.Files = len(out.Files)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &UnlockResult{Output: o.Output, Files: len(out.Files), Bytes: ck.TotalBytes()}, dir.Commit()
+	return res, nil
 }
 
 // legacySide splits the name of a weight that the original tool scales.

@@ -4,13 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path"
-	"path/filepath"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -139,50 +135,6 @@ func (o *LockOptions) defaults() error {
 		o.Time = time.Now()
 	}
 	return nil
-}
-
-// refuseSealed refuses a checkpoint that carries a manifest, ours or the
-// original tool's.
-func refuseSealed(src string) error {
-	_, err := readManifest(src)
-	var legacy manifest.Legacy
-	switch {
-	case err == nil:
-		return fault.New(fault.AlreadySealed, "%s is sealed: it holds %s", src, manifest.Name).
-			WithHint("unlock it first")
-	case errors.As(err, &legacy):
-		return fault.New(fault.AlreadySealed, "%s is %v", src, legacy).
-			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
-	case fault.KindOf(err) == fault.NotSealed:
-		return nil
-	}
-	return err
-}
-
-// readManifest reads the manifest in a folder, or the one beside a file.
-func readManifest(src string) (*manifest.Manifest, error) {
-	dir := src
-	if st, err := os.Stat(src); err != nil {
-		return nil, fault.Wrap(fault.General, err, "opening checkpoint")
-	} else if !st.IsDir() {
-		dir = filepath.Dir(src)
-	}
-	p := filepath.Join(dir, manifest.Name)
-	st, err := os.Stat(p)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", src, manifest.Name)
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading manifest")
-	}
-	if st.Size() > manifest.MaxSize {
-		return nil, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", p, st.Size(), manifest.MaxSize)
-	}
-	data, err := os.ReadFile(p)
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading manifest")
-	}
-	return manifest.Parse(data)
 }
 
 // locker carries one lock from analysis to output.
@@ -374,39 +326,28 @@ func CheckPatterns(patterns []string) error {
 
 // write makes the output.
 func (l *locker) write(ctx context.Context, res *LockResult) error {
-	if err := checkSpace(l.o.Output, l.m.ck.TotalBytes()); err != nil {
-		return err
-	}
-	dir, err := atomicdir.Create(l.o.Output, atomicdir.Options{Force: l.o.Force, Notice: l.o.Notice})
-	if err != nil {
-		return err
-	}
-	defer dir.Abort()
 	sums := newChecksums()
-	opt := checkpoint.RewriteOptions{Edit: l.editors(sums), Progress: l.o.Progress.Add}
+	w := rewriting{
+		ck: l.m.ck, dst: l.o.Output, force: l.o.Force, notice: l.o.Notice, stage: "sealing", progress: l.o.Progress,
+		opt: checkpoint.RewriteOptions{Edit: l.editors(sums)},
+	}
 	if l.conf != nil {
-		opt.Override = map[string][]byte{"config.json": l.conf}
+		w.opt.Override = map[string][]byte{"config.json": l.conf}
 	}
-	l.o.Progress.Stage("sealing", l.m.ck.RewriteBytes(opt))
-	out, err := l.m.ck.Rewrite(ctx, dir, opt)
-	if err != nil {
-		return err
-	}
-	for _, f := range out.LeftOut {
-		res.LeftOut = append(res.LeftOut, f.Path)
-		l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
-	}
-	l.files(out)
-	l.man.Checksums = sums.list(l.m.ck)
-	l.man.Keyslots = l.o.Slots
-	if l.o.Method != seal.Static {
-		l.man.SealID = sealID(l.o.Key, l.man)
-		l.man.Sign(l.o.Key)
-	}
-	if err := writeFile(dir, manifest.Name, l.man.Marshal()); err != nil {
-		return err
-	}
-	return dir.Commit()
+	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
+		for _, f := range out.LeftOut {
+			res.LeftOut = append(res.LeftOut, f.Path)
+			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
+		}
+		l.files(out)
+		l.man.Checksums = sums.list(l.m.ck)
+		l.man.Keyslots = l.o.Slots
+		if l.o.Method != seal.Static {
+			l.man.SealID = sealID(l.o.Key, l.man)
+			l.man.Sign(l.o.Key)
+		}
+		return writeFile(dir, manifest.Name, l.man.Marshal())
+	})
 }
 
 // editors returns the factory of per-tensor editors.
@@ -466,89 +407,4 @@ func digestOf(files []manifest.File) string {
 // the same input gives the same name.
 func sealID(k keys.SealKey, m *manifest.Manifest) string {
 	return k.MAC([]byte("seal id\x00" + m.OriginalDigest + "\x00" + m.Profile + "\x00" + m.Method))[:16]
-}
-
-// checkSpace refuses to start when the output cannot fit.
-func checkSpace(dst string, need int64) error {
-	free, err := atomicdir.Free(dst)
-	if err != nil {
-		return fault.Wrap(fault.General, err, "asking for free space at %s", dst)
-	}
-	const slack = 16 << 20 // manifest, folder entries
-	if free < need+slack {
-		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free)
-	}
-	return nil
-}
-
-func writeFile(dir *atomicdir.Dir, name string, data []byte) error {
-	f, err := dir.Create(name)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
-}
-
-// prune drops what belongs to groups that stay where they are.
-func prune(t gauge.Tensor, moves func(group int) bool) gauge.Tensor {
-	var terms []gauge.Axis
-	for _, ax := range t.Terms {
-		ax.Segments = slices.DeleteFunc(slices.Clone(ax.Segments), func(s gauge.Segment) bool { return !moves(s.Group) })
-		if len(ax.Segments) > 0 {
-			terms = append(terms, ax)
-		}
-	}
-	t.Terms = terms
-	return t
-}
-
-func encodeTensor(t gauge.Tensor) manifest.Tensor {
-	m := manifest.Tensor{Name: t.Name, Shape: t.Shape}
-	for _, ax := range t.Terms {
-		term := manifest.Term{Axes: ax.Axes, Segments: make([][6]int, len(ax.Segments))}
-		if term.Axes == nil {
-			term.Axes = []int{}
-		}
-		for i, s := range ax.Segments {
-			term.Segments[i] = [6]int{s.Start, s.Count, s.Group, s.First, s.Div, s.Coef}
-		}
-		m.Terms = append(m.Terms, term)
-	}
-	return m
-}
-
-// decodePlan rebuilds a plan from a manifest; it is validated.
-func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
-	p := &seal.Plan{}
-	for _, g := range m.Groups {
-		p.Groups = append(p.Groups, seal.Group{
-			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
-		})
-	}
-	for _, t := range m.Tensors {
-		g := gauge.Tensor{Name: t.Name, Shape: t.Shape}
-		for _, term := range t.Terms {
-			ax := gauge.Axis{Axes: term.Axes, Len: 1}
-			for _, a := range term.Axes {
-				if a < 0 || a >= len(t.Shape) {
-					return nil, fault.New(fault.Mismatch, "%s: tensor %s: axis %d", manifest.Name, t.Name, a)
-				}
-				ax.Len *= t.Shape[a]
-			}
-			for _, s := range term.Segments {
-				ax.Segments = append(ax.Segments, gauge.Segment{Start: s[0], Count: s[1], Group: s[2], First: s[3], Div: s[4], Coef: s[5]})
-			}
-			g.Terms = append(g.Terms, ax)
-		}
-		p.Tensors = append(p.Tensors, g)
-	}
-	if err := p.Validate(); err != nil {
-		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
-	}
-	return p, nil
 }

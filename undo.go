@@ -175,40 +175,31 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 			override["config.json"] = conf
 		}
 	}
-	if err := checkSpace(o.Output, u.m.ck.TotalBytes()); err != nil {
-		return err
-	}
-	dir, err := atomicdir.Create(o.Output, atomicdir.Options{Force: o.Force, Notice: o.Notice})
-	if err != nil {
-		return err
-	}
-	defer dir.Abort()
 	moves := map[string]*gauge.Tensor{}
 	for i := range u.sol.Tensors {
 		moves[u.sol.Tensors[i].Name] = &u.sol.Tensors[i]
 	}
-	opt := checkpoint.RewriteOptions{
-		Edit: func(t checkpoint.Tensor) checkpoint.Editor {
-			if g := moves[t.Name]; g != nil && t.DType.Scalable() {
-				if s := seal.NewScaler(g, t.DType, u.e, 1); s != nil {
-					return s
+	w := rewriting{
+		ck: u.m.ck, dst: o.Output, force: o.Force, notice: o.Notice, stage: "re-balancing", progress: o.Progress,
+		opt: checkpoint.RewriteOptions{
+			Edit: func(t checkpoint.Tensor) checkpoint.Editor {
+				if g := moves[t.Name]; g != nil && t.DType.Scalable() {
+					if s := seal.NewScaler(g, t.DType, u.e, 1); s != nil {
+						return s
+					}
 				}
-			}
-			return nil
+				return nil
+			},
+			Override: override,
+			Skip:     func(rel string) bool { return rel == manifest.Name || sensitive(u.m.ck, rel) },
 		},
-		Override: override, Progress: o.Progress.Add,
 	}
-	opt.Skip = func(rel string) bool { return rel == manifest.Name || u.m.sensitive(rel) }
-	o.Progress.Stage("re-balancing", u.m.ck.RewriteBytes(opt))
-	if _, err := u.m.ck.Rewrite(ctx, dir, opt); err != nil {
-		return err
-	}
-	return dir.Commit()
+	return w.run(ctx, func(*atomicdir.Dir, *checkpoint.RewriteResult) error { return nil })
 }
 
 // sensitive reports whether a file may hold the weights once more.
-func (m *model) sensitive(rel string) bool {
-	for _, f := range m.ck.OtherFiles() {
+func sensitive(ck *checkpoint.Checkpoint, rel string) bool {
+	for _, f := range ck.OtherFiles() {
 		if f.Path == rel {
 			return f.Sensitive()
 		}

@@ -56,34 +56,28 @@ func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSpace(o.Output, ck.TotalBytes()); err != nil {
-		return nil, err
-	}
-	dir, err := atomicdir.Create(o.Output, atomicdir.Options{Force: o.Force, Notice: o.Notice})
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Abort()
 	sums := newChecksums()
-	opt := checkpoint.RewriteOptions{
-		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, inv(t)) },
-		Override: override, Progress: o.Progress.Add,
-		Skip: func(rel string) bool { return notOriginal(man, rel) },
+	exact := man.Method == string(seal.Gauge)
+	res := &UnlockResult{Output: o.Output, Exact: exact, Digest: man.OriginalDigest}
+	w := rewriting{
+		ck: ck, dst: o.Output, force: o.Force, notice: o.Notice, stage: "unlocking", progress: o.Progress,
+		opt: checkpoint.RewriteOptions{
+			Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, inv(t)) },
+			Override: override,
+			Skip:     func(rel string) bool { return notOriginal(man, rel) },
+		},
 	}
-	o.Progress.Stage("unlocking", ck.RewriteBytes(opt))
-	out, err := ck.Rewrite(ctx, dir, opt)
+	err = w.run(ctx, func(_ *atomicdir.Dir, out *checkpoint.RewriteResult) error {
+		res.Files = len(out.Files)
+		for _, f := range out.Files {
+			res.Bytes += f.Size
+		}
+		return compareFiles(man, out, ck, sums, exact)
+	})
 	if err != nil {
 		return nil, corrupt(err, man)
 	}
-	exact := man.Method == string(seal.Gauge)
-	if err := compareFiles(man, out, ck, sums, exact); err != nil {
-		return nil, err
-	}
-	res := &UnlockResult{Output: o.Output, Files: len(out.Files), Exact: exact, Digest: man.OriginalDigest}
-	for _, f := range out.Files {
-		res.Bytes += f.Size
-	}
-	return res, dir.Commit()
+	return res, nil
 }
 
 // notOriginal reports whether a file of the sealed folder is none of the

@@ -5,9 +5,10 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/graph"
-	"pgregory.net/rapid"
 )
 
 // rule is one operation in a small network, the least freedom that the network

@@ -166,16 +166,7 @@ func (a *assembly) settle() {
 
 // at returns the index of the stretch that holds a free variable.
 func (a *assembly) at(v int32) int {
-	i, _ := slices.BinarySearchFunc(a.free, v, func(f stretch, v int32) int {
-		switch {
-		case v < f.v:
-			return 1
-		case v >= f.v+int32(f.n):
-			return -1
-		}
-		return 0
-	})
-	return i
+	return locate(a.free, v, func(f *stretch) (int32, int) { return f.v, f.n })
 }
 
 // touch applies f to the stretches that a resolved run refers to; they are

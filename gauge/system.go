@@ -52,28 +52,26 @@ func (s *system) fresh(n int, o origin) vec {
 	return variables(v, n)
 }
 
+// locate returns the index of the stretch of variables that holds v; the
+// stretches are in order and without gaps where v is.
+func locate[T any](list []T, v int32, extent func(*T) (start int32, n int)) int {
+	i, _ := slices.BinarySearchFunc(list, v, func(x T, v int32) int {
+		start, n := extent(&x)
+		switch {
+		case v < start:
+			return 1
+		case v >= start+int32(n):
+			return -1
+		}
+		return 0
+	})
+	return i
+}
+
 // find returns the block and the index of the piece that hold a variable.
 func (s *system) find(v int32) (*block, int) {
-	i, _ := slices.BinarySearchFunc(s.blocks, v, func(b block, v int32) int {
-		switch {
-		case v < b.start:
-			return 1
-		case v >= b.start+int32(b.n):
-			return -1
-		}
-		return 0
-	})
-	b := &s.blocks[i]
-	j, _ := slices.BinarySearchFunc(b.pieces, v, func(p piece, v int32) int {
-		switch {
-		case v < p.start:
-			return 1
-		case v >= p.start+int32(p.n):
-			return -1
-		}
-		return 0
-	})
-	return b, j
+	b := &s.blocks[locate(s.blocks, v, func(b *block) (int32, int) { return b.start, b.n })]
+	return b, locate(b.pieces, v, func(p *piece) (int32, int) { return p.start, p.n })
 }
 
 // free reports whether variables v … v+n-1 are all free.

@@ -5,9 +5,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/graph"
-	"pgregory.net/rapid"
 )
 
 // values checks Solution.Values: with one exponent for all classes of a group,

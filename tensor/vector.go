@@ -142,11 +142,11 @@ func CrossEntropyRow(x []float32, target int, scale float32) float64 {
 	return math.Log(float64(sum)) + float64(top) - float64(at)
 }
 
-// LossRow is CrossEntropyRow without the gradient; it uses dst, as long as x, as
-// room.
+// LossRow is CrossEntropyRow without the gradient; it uses dst, as long as x and
+// maybe x itself, as room.
 func LossRow(dst, x []float32, target int) float64 {
-	top := rowMax(x)
-	return math.Log(float64(expSumFrom(dst, x, top))) + float64(top) - float64(x[target])
+	top, at := rowMax(x), x[target]
+	return math.Log(float64(expSumFrom(dst, x, top))) + float64(top) - float64(at)
 }
 
 func expSum(dst, x []float32) float32 { return expSumFrom(dst, x, rowMax(x)) }

@@ -12,10 +12,14 @@ import (
 
 // sample is what one run of a command cost.
 type sample struct {
-	Wall float64 `json:"wall_s"`
-	CPU  float64 `json:"cpu_s"`    // user and system, all threads
-	Peak float64 `json:"peak_mib"` // largest resident set
+	Wall   float64 `json:"wall_s"`
+	User   float64 `json:"user_s"` // of all threads
+	System float64 `json:"system_s"`
+	Peak   float64 `json:"peak_mib"` // largest resident set
 }
+
+// CPU is the processor time in seconds.
+func (s sample) CPU() float64 { return s.User + s.System }
 
 // measure runs a command and says what it cost.
 func measure(name string, args ...string) (sample, error) {
@@ -28,7 +32,7 @@ func measure(name string, args ...string) (sample, error) {
 	if err != nil {
 		return s, fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, output.String())
 	}
-	s.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	s.User, s.System = cmd.ProcessState.UserTime().Seconds(), cmd.ProcessState.SystemTime().Seconds()
 	s.Peak = peakMiB(cmd.ProcessState)
 	return s, nil
 }
@@ -61,7 +65,7 @@ func measureAll(o options, dir, src, key, self string) (*report, error) {
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(os.Stderr, "%d/%d  %-24s %7.2f s wall %7.2f s CPU %6.0f MiB\n", i+1, o.reps, s.name, got.Wall, got.CPU, got.Peak)
+			fmt.Fprintf(os.Stderr, "%d/%d  %-24s %7.2f s wall %7.2f s CPU %6.0f MiB\n", i+1, o.reps, s.name, got.Wall, got.CPU(), got.Peak)
 			if r.Samples[s.name] == nil {
 				r.Order = append(r.Order, s.name)
 			}

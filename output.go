@@ -1,0 +1,68 @@
+package neuroseal
+
+import (
+	"context"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+)
+
+// rewriting is one streaming rewrite of a checkpoint into a new folder.
+type rewriting struct {
+	ck       *checkpoint.Checkpoint
+	dst      string
+	force    bool
+	notice   func(string)
+	stage    string
+	progress Progress
+	opt      checkpoint.RewriteOptions
+}
+
+// run writes the folder and lets finish look at it, and add to it, before it
+// becomes visible.
+func (w rewriting) run(ctx context.Context, finish func(*atomicdir.Dir, *checkpoint.RewriteResult) error) error {
+	if err := checkSpace(w.dst, w.ck.TotalBytes()); err != nil {
+		return err
+	}
+	dir, err := atomicdir.Create(w.dst, atomicdir.Options{Force: w.force, Notice: w.notice})
+	if err != nil {
+		return err
+	}
+	defer dir.Abort()
+	w.opt.Progress = w.progress.Add
+	w.progress.Stage(w.stage, w.ck.RewriteBytes(w.opt))
+	out, err := w.ck.Rewrite(ctx, dir, w.opt)
+	if err != nil {
+		return err
+	}
+	if err := finish(dir, out); err != nil {
+		return err
+	}
+	return dir.Commit()
+}
+
+// checkSpace refuses to start when the output cannot fit.
+func checkSpace(dst string, need int64) error {
+	free, err := atomicdir.Free(dst)
+	if err != nil {
+		return fault.Wrap(fault.General, err, "asking for free space at %s", dst)
+	}
+	const slack = 16 << 20 // manifest, folder entries
+	if free < need+slack {
+		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free)
+	}
+	return nil
+}
+
+func writeFile(dir *atomicdir.Dir, name string, data []byte) error {
+	f, err := dir.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}

@@ -1,0 +1,117 @@
+package neuroseal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// refuseSealed refuses a checkpoint that carries a manifest, ours or the
+// original tool's.
+func refuseSealed(src string) error {
+	_, err := readManifest(src)
+	var legacy manifest.Legacy
+	switch {
+	case err == nil:
+		return fault.New(fault.AlreadySealed, "%s is sealed: it holds %s", src, manifest.Name).
+			WithHint("unlock it first")
+	case errors.As(err, &legacy):
+		return fault.New(fault.AlreadySealed, "%s is %v", src, legacy).
+			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
+	case fault.KindOf(err) == fault.NotSealed:
+		return nil
+	}
+	return err
+}
+
+// readManifest reads the manifest in a folder, or the one beside a file.
+func readManifest(src string) (*manifest.Manifest, error) {
+	dir := src
+	if st, err := os.Stat(src); err != nil {
+		return nil, fault.Wrap(fault.General, err, "opening checkpoint")
+	} else if !st.IsDir() {
+		dir = filepath.Dir(src)
+	}
+	p := filepath.Join(dir, manifest.Name)
+	st, err := os.Stat(p)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", src, manifest.Name)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading manifest")
+	}
+	if st.Size() > manifest.MaxSize {
+		return nil, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", p, st.Size(), manifest.MaxSize)
+	}
+	data, err := os.ReadFile(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading manifest")
+	}
+	return manifest.Parse(data)
+}
+
+// prune drops what belongs to groups that stay where they are.
+func prune(t gauge.Tensor, moves func(group int) bool) gauge.Tensor {
+	var terms []gauge.Axis
+	for _, ax := range t.Terms {
+		ax.Segments = slices.DeleteFunc(slices.Clone(ax.Segments), func(s gauge.Segment) bool { return !moves(s.Group) })
+		if len(ax.Segments) > 0 {
+			terms = append(terms, ax)
+		}
+	}
+	t.Terms = terms
+	return t
+}
+
+func encodeTensor(t gauge.Tensor) manifest.Tensor {
+	m := manifest.Tensor{Name: t.Name, Shape: t.Shape}
+	for _, ax := range t.Terms {
+		term := manifest.Term{Axes: ax.Axes, Segments: make([][6]int, len(ax.Segments))}
+		if term.Axes == nil {
+			term.Axes = []int{}
+		}
+		for i, s := range ax.Segments {
+			term.Segments[i] = [6]int{s.Start, s.Count, s.Group, s.First, s.Div, s.Coef}
+		}
+		m.Terms = append(m.Terms, term)
+	}
+	return m
+}
+
+// decodePlan rebuilds a plan from a manifest; it is validated.
+func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
+	p := &seal.Plan{}
+	for _, g := range m.Groups {
+		p.Groups = append(p.Groups, seal.Group{
+			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
+		})
+	}
+	for _, t := range m.Tensors {
+		g := gauge.Tensor{Name: t.Name, Shape: t.Shape}
+		for _, term := range t.Terms {
+			ax := gauge.Axis{Axes: term.Axes, Len: 1}
+			for _, a := range term.Axes {
+				if a < 0 || a >= len(t.Shape) {
+					return nil, fault.New(fault.Mismatch, "%s: tensor %s: axis %d", manifest.Name, t.Name, a)
+				}
+				ax.Len *= t.Shape[a]
+			}
+			for _, s := range term.Segments {
+				ax.Segments = append(ax.Segments, gauge.Segment{Start: s[0], Count: s[1], Group: s[2], First: s[3], Div: s[4], Coef: s[5]})
+			}
+			g.Terms = append(g.Terms, ax)
+		}
+		p.Tensors = append(p.Tensors, g)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
+	}
+	return p, nil
+}
