@@ -21,6 +21,8 @@ type report struct {
 	Half     []difference    `json:"fp16"`
 	Real     []difference    `json:"static_dynamic"`
 	Legacy   []legacyRow     `json:"legacy"`
+
+	Quantisers []quantised `json:"quantisers"`
 }
 
 // row is one variant.
