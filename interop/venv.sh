@@ -12,9 +12,9 @@ if ! command -v "$python" >/dev/null; then
     exit 1
 fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-sum=$( (cat "$here/requirements.txt"; echo "$version") | cksum | cut -d ' ' -f 1)
-dir=${XDG_CACHE_HOME:-$HOME/.cache}/neuroseal/interop-$version-$sum
-if [ ! -e "$dir/complete" ]; then
+dir=${XDG_CACHE_HOME:-$HOME/.cache}/neuroseal/interop-$version
+installed=$dir/requirements.txt # what is in there, once that is complete
+if ! cmp -s "$here/requirements.txt" "$installed"; then
     mkdir -p "$dir"
     free=$(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
     if [ "$free" -lt 12 ]; then
@@ -22,13 +22,12 @@ if [ ! -e "$dir/complete" ]; then
         exit 1
     fi
     say "installing the packages of requirements.txt: a few minutes"
-    rm -rf "$dir"
+    rm -f "$installed"
     "$python" -m venv "$dir" >&2
     if ! "$dir/bin/python" -m pip install --quiet --no-cache-dir -r "$here/requirements.txt" >&2; then
-        rm -rf "$dir"
         say "pip could not install them"
         exit 1
     fi
-    touch "$dir/complete"
+    cp "$here/requirements.txt" "$installed"
 fi
 echo "$dir/bin/python"

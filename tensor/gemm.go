@@ -7,12 +7,11 @@ import (
 //go:generate go -C asm run ./gemm -out ../gemm_kernels_amd64.s -stubs ../gemm_kernels_amd64.go -pkg tensor
 
 // The blocks of a product: kc of the inner dimension, so that a strip of b stays
-// in the first level cache, mc rows of a in the second, nc columns of b in the
-// third.
+// in the first level cache, mc rows of a in the second, nc columns of b too.
 const (
 	gemmKC = 256
 	gemmMC = 144
-	gemmNC = 2048
+	gemmNC = 512
 )
 
 // microKernel adds alpha·a·b to an mr × nr tile of c, from packed operands.
@@ -72,11 +71,12 @@ func GemmParallel(workers int, transA, transB bool, m, n, k int, alpha float32, 
 		return
 	}
 	step := func(i, total, unit int) int { return min(total, (total+unit-1)/unit*i/parts*unit) }
+	kernel := gemmKernel()
 	var wg sync.WaitGroup
 	for i := range parts {
 		wg.Go(func() {
 			if m >= n {
-				lo, hi := step(i, m, gemmKernel().mr), step(i+1, m, gemmKernel().mr)
+				lo, hi := step(i, m, kernel.mr), step(i+1, m, kernel.mr)
 				at := lo * lda
 				if transA {
 					at = lo
@@ -86,7 +86,7 @@ func GemmParallel(workers int, transA, transB bool, m, n, k int, alpha float32, 
 				}
 				return
 			}
-			lo, hi := step(i, n, gemmKernel().nr), step(i+1, n, gemmKernel().nr)
+			lo, hi := step(i, n, kernel.nr), step(i+1, n, kernel.nr)
 			at := lo
 			if transB {
 				at = lo * ldb

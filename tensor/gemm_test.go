@@ -103,17 +103,20 @@ func TestGemmPanics(t *testing.T) {
 }
 
 func BenchmarkGemm(b *testing.B) {
-	for _, s := range [][3]int{{512, 2048, 2048}, {512, 256, 256}, {512, 688, 256}, {512, 16, 256}, {512, 256, 16}, {256, 256, 512}, {128, 128, 32}} {
-		for _, mode := range []string{"nt", "nn", "tn"} {
-			m, n, k := s[0], s[1], s[2]
-			x, y, z := make([]float32, m*k), make([]float32, n*k), make([]float32, m*n)
-			ta, tb := mode == "tn", mode == "nt"
-			b.Run(fmt.Sprintf("%dx%dx%d/%s", m, n, k, mode), func(b *testing.B) {
-				for b.Loop() {
-					Gemm(ta, tb, m, n, k, 1, x, pick(ta, m, k), y, pick(tb, k, n), 0, z, n)
-				}
-				b.ReportMetric(2*float64(m*n*k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-			})
+	eachKernel(b, func(b *testing.B) {
+		for _, s := range [][3]int{{512, 2048, 2048}, {512, 256, 256}, {512, 688, 256}, {512, 16, 256}, {512, 256, 16}, {256, 256, 512}, {128, 128, 32}} {
+			for _, mode := range []string{"nt", "nn", "tn"} {
+				m, n, k := s[0], s[1], s[2]
+				rng := rand.New(rand.NewPCG(1, 1))
+				x, y, z := random(rng, m*k), random(rng, n*k), make([]float32, m*n)
+				ta, tb := mode == "tn", mode == "nt"
+				b.Run(fmt.Sprintf("%dx%dx%d/%s", m, n, k, mode), func(b *testing.B) {
+					for b.Loop() {
+						Gemm(ta, tb, m, n, k, 1, x, pick(ta, m, k), y, pick(tb, k, n), 0, z, n)
+					}
+					b.ReportMetric(2*float64(m*n*k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				})
+			}
 		}
-	}
+	})
 }

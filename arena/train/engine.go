@@ -1,0 +1,241 @@
+package train
+
+import (
+	"context"
+
+	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/probe"
+	"github.com/neuroseal/neuroseal/tensor"
+)
+
+// Options of an engine.
+type Options struct {
+	Batch     int // sequences per step
+	Workers   int // goroutines; 0: one
+	Trainable Trainable
+	Seed      uint64 // of the adapters' initial values
+	BF16      bool   // round every value, gradient, weight and state to bfloat16
+
+	// Unfused compiles the graph operation by operation: slower, to compare.
+	Unfused bool
+}
+
+// Batch is the data of one step: Batch sequences one after another, each as long
+// as the graph's (less its virtual tokens).
+type Batch struct {
+	Tokens  []int32
+	Targets []int32 // the token that should follow each one; negative: not counted
+}
+
+// Engine computes the loss of a network and its gradients in what is trained.
+// Its methods must not be called from several goroutines at once.
+type Engine struct {
+	net     *net
+	prog    *program
+	o       Options
+	vocab   int
+	ids     []int32
+	targets []int32
+	counted int
+	train   bool // the loss leaves its gradient
+	losses  []float64
+}
+
+// Memory is what an engine takes, in bytes.
+type Memory struct {
+	Weights   int64 // the checkpoint's tensors and the adapters, float32
+	Gradients int64
+	Buffers   int64 // activations and their gradients
+}
+
+// Total is the sum, without the optimizer's states.
+func (m Memory) Total() int64 { return m.Weights + m.Gradients + m.Buffers }
+
+// New compiles a graph for training and loads its weights.
+func New(ctx context.Context, g *graph.Graph, src probe.Source, o Options) (*Engine, error) {
+	e, c, err := build(g, o)
+	if err != nil {
+		return nil, err
+	}
+	weights := map[string]*Param{}
+	for _, p := range e.net.params {
+		if p.Adapter {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil, fault.Wrap(fault.Interrupted, ctx.Err(), "loading weights")
+		}
+		if err := p.load(src); err != nil {
+			return nil, err
+		}
+		weights[p.Name] = p
+	}
+	for _, p := range e.net.params {
+		if p.init != nil {
+			p.init(p, func(name string) []float32 { return weights[name].Data })
+		}
+		if o.BF16 {
+			dtype.RoundBF16(p.Data)
+		}
+		c.leaf[p].data = p.Data
+		if p.Trained {
+			p.Grad = make([]float32, p.size())
+			c.leafG[p].data = p.Grad
+		}
+	}
+	e.prog.allocate()
+	return e, nil
+}
+
+// Estimate returns what an engine with these options would take, without its
+// weights being read.
+func Estimate(g *graph.Graph, o Options) (Memory, error) {
+	e, _, err := build(g, o)
+	if err != nil {
+		return Memory{}, err
+	}
+	return e.Memory(), nil
+}
+
+func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
+	if o.Batch < 1 {
+		return nil, nil, fault.New(fault.Usage, "a batch of %d sequences", o.Batch)
+	}
+	o.Workers = max(o.Workers, 1)
+	n, err := newNet(g, o.Trainable, o.Seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	n.finish(!o.Unfused)
+	e := &Engine{net: n, o: o, vocab: n.shape(n.out)[1]}
+	rows := o.Batch * n.tokens
+	e.ids, e.targets, e.losses = make([]int32, rows), make([]int32, rows), make([]float64, rows)
+	c := compile(n, o.Batch, o.Workers, &e.ids, e.loss)
+	e.prog = &c.p
+	return e, c, nil
+}
+
+// Memory returns what the engine takes.
+func (e *Engine) Memory() Memory {
+	m := Memory{Buffers: 4 * int64(e.prog.arena)}
+	for _, p := range e.net.params {
+		m.Weights += 4 * int64(p.size())
+		if p.Trained {
+			m.Gradients += 4 * int64(p.size())
+		}
+	}
+	return m
+}
+
+// Params returns the trained parameters in the order of the network.
+func (e *Engine) Params() []*Param {
+	var out []*Param
+	for _, p := range e.net.params {
+		if p.Trained {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Tokens is the length of the sequences of a batch.
+func (e *Engine) Tokens() int { return e.net.tokens - e.net.prefix }
+
+// Loss returns the mean cross-entropy of a batch's targets, in nats. As in PEFT,
+// the last virtual token of a soft prompt predicts the first token.
+func (e *Engine) Loss(b Batch) (float64, error) {
+	if err := e.set(b); err != nil {
+		return 0, err
+	}
+	e.train = false
+	e.exec(0, e.prog.forward)
+	return e.mean(), nil
+}
+
+// Gradients returns the loss and leaves its gradients in the parameters.
+func (e *Engine) Gradients(b Batch) (float64, error) {
+	if err := e.set(b); err != nil {
+		return 0, err
+	}
+	e.train = true
+	e.exec(0, len(e.prog.instrs))
+	return e.mean(), nil
+}
+
+func (e *Engine) exec(lo, hi int) {
+	for i := lo; i < hi; i++ {
+		in := &e.prog.instrs[i]
+		in.run()
+		if e.o.BF16 {
+			for _, b := range in.writes {
+				dtype.RoundBF16(b.f())
+			}
+		}
+	}
+}
+
+// set checks a batch and puts it in place, after the virtual tokens.
+func (e *Engine) set(b Batch) error {
+	t, p := e.net.tokens, e.net.prefix
+	if len(b.Tokens) != e.o.Batch*(t-p) || len(b.Targets) != len(b.Tokens) {
+		return fault.New(fault.Usage, "a batch of %d tokens and %d targets, expected %d sequences of %d", len(b.Tokens), len(b.Targets), e.o.Batch, t-p)
+	}
+	for i, v := range b.Tokens {
+		if v < 0 || int(v) >= e.vocab || int(b.Targets[i]) >= e.vocab {
+			return fault.New(fault.Usage, "token %d, target %d: the vocabulary has %d", v, b.Targets[i], e.vocab)
+		}
+	}
+	e.counted = 0
+	for s := range e.o.Batch {
+		ids, targets := e.ids[s*t:(s+1)*t], e.targets[s*t:(s+1)*t]
+		from := b.Tokens[s*(t-p) : (s+1)*(t-p)]
+		for i := range p {
+			ids[i], targets[i] = 0, -1
+		}
+		if p > 0 {
+			targets[p-1] = from[0]
+		}
+		copy(ids[p:], from)
+		copy(targets[p:], b.Targets[s*(t-p):(s+1)*(t-p)])
+	}
+	for _, v := range e.targets {
+		if v >= 0 {
+			e.counted++
+		}
+	}
+	if e.counted == 0 {
+		return fault.New(fault.Usage, "a batch without targets")
+	}
+	return nil
+}
+
+// loss emits each row's cross-entropy and the gradient of their mean.
+func (e *Engine) loss(logits, grad *buf) {
+	x, g := logits.f(), grad.f()
+	scale := 1 / float32(e.counted)
+	parallel(e.o.Workers, len(e.targets), len(x), func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			in, out := x[i*e.vocab:(i+1)*e.vocab], g[i*e.vocab:(i+1)*e.vocab]
+			e.losses[i] = 0
+			switch t := int(e.targets[i]); {
+			case t < 0:
+				clear(out)
+			case e.train:
+				copy(out, in)
+				e.losses[i] = tensor.CrossEntropyRow(out, t, scale)
+			default:
+				e.losses[i] = tensor.LossRow(out, in, t)
+			}
+		}
+	})
+}
+
+func (e *Engine) mean() float64 {
+	sum := 0.0
+	for _, l := range e.losses {
+		sum += l
+	}
+	return sum / float64(e.counted)
+}

@@ -1,0 +1,164 @@
+package train
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/neuroseal/neuroseal/graph"
+)
+
+// Operations beyond the graph's, made by adapters and by fusion.
+const (
+	opSwiGLU    graph.Op = 128 + iota // gate, up: SiLU(gate)·up
+	opRotary                          // x, cos, sin: x·cos + (-x₂, x₁)·sin
+	opAttention                       // q, k, v: softmax(scale·q·kᵀ within the mask)·v
+	opDoRAScale                       // W, A, B, m: m / ‖W + s·B·A‖ by rows; gradient in m only
+)
+
+// node is an operation of the network that is trained.
+type node struct {
+	graph.Node
+	batched bool     // depends on the tokens: has a leading batch axis
+	grad    bool     // a trained parameter is below it
+	param   *Param   // OpWeight
+	transB  bool     // OpMatMul: the second operand is read transposed
+	extents [][2]int // opAttention: the columns that each row sees
+}
+
+// net is the network as a list of nodes in evaluation order.
+type net struct {
+	nodes  []node
+	out    graph.ID
+	tokens int
+	prefix int // virtual tokens before the sequence
+	params []*Param
+	byName map[string]graph.ID
+}
+
+// newNet copies a graph, with the adapters that t asks for in it.
+func newNet(g *graph.Graph, t Trainable, seed uint64) (*net, error) {
+	if len(g.Outputs) == 0 || len(g.Shape(g.Outputs[0])) != 2 {
+		return nil, fmt.Errorf("the graph's first output is not [tokens, vocabulary]")
+	}
+	n := &net{tokens: g.Tokens, byName: map[string]graph.ID{}}
+	same := map[string]string{}
+	for _, tie := range g.Ties() {
+		same[tie[1]] = tie[0]
+	}
+	ad, err := newAdapters(n, g, t, seed)
+	if err != nil {
+		return nil, err
+	}
+	at := make([]graph.ID, len(g.Nodes))
+	for i := range g.Nodes {
+		old := g.Nodes[i]
+		if old.Op == graph.OpWeight {
+			name := old.Name
+			if first, ok := same[name]; ok {
+				name = first
+			}
+			at[i] = n.weight(name, old.Shape)
+			n.nodes[at[i]].param.Trained = ad.trains(g, name)
+			continue
+		}
+		old.In = slices.Clone(old.In)
+		for j, in := range old.In {
+			old.In[j] = at[in]
+		}
+		at[i] = ad.apply(old)
+	}
+	n.out = at[g.Outputs[0]]
+	return n, ad.finish()
+}
+
+func (n *net) add(x graph.Node) graph.ID {
+	n.nodes = append(n.nodes, node{Node: x})
+	return graph.ID(len(n.nodes) - 1)
+}
+
+// weight is the leaf of a parameter, the same for the same name.
+func (n *net) weight(name string, shape []int) graph.ID {
+	if id, ok := n.byName[name]; ok {
+		return id
+	}
+	id := n.add(graph.Node{Op: graph.OpWeight, Name: name, Shape: slices.Clone(shape), Layer: -1})
+	p := &Param{Name: name, Shape: n.nodes[id].Shape, LRScale: 1}
+	n.nodes[id].param = p
+	n.params = append(n.params, p)
+	n.byName[name] = id
+	return id
+}
+
+func (n *net) shape(id graph.ID) []int { return n.nodes[id].Shape }
+
+func (n *net) binary(op graph.Op, x, y graph.ID, like graph.Node) graph.ID {
+	s, ok := graph.Broadcast(n.shape(x), n.shape(y))
+	if !ok {
+		panic(fmt.Sprintf("train: %v of %v and %v", op, n.shape(x), n.shape(y)))
+	}
+	return n.add(graph.Node{Op: op, In: []graph.ID{x, y}, Shape: s, Scope: like.Scope, Layer: like.Layer})
+}
+
+func (n *net) linear(x, w graph.ID, like graph.Node) graph.ID {
+	s := slices.Clone(n.shape(x))
+	s[len(s)-1] = n.shape(w)[0]
+	return n.add(graph.Node{Op: graph.OpLinear, In: []graph.ID{x, w}, Shape: s, Scope: like.Scope, Layer: like.Layer})
+}
+
+func (n *net) unary(op graph.Op, x graph.ID, s float64, like graph.Node) graph.ID {
+	return n.add(graph.Node{Op: op, In: []graph.ID{x}, Shape: n.shape(x), Scalar: s, Scope: like.Scope, Layer: like.Layer})
+}
+
+// finish drops what the output does not need, fuses, and marks what depends on
+// the tokens and what needs a gradient.
+func (n *net) finish(fused bool) {
+	if fused {
+		n.fuse()
+	}
+	n.sweep()
+	for i := range n.nodes {
+		x := &n.nodes[i]
+		x.batched = x.Op == graph.OpTokens
+		x.grad = x.Op == graph.OpWeight && x.param.Trained
+		for j, in := range x.In {
+			x.batched = x.batched || n.nodes[in].batched
+			if x.Op == graph.OpTopKMask || x.Op == opDoRAScale && j != 3 {
+				continue
+			}
+			x.grad = x.grad || n.nodes[in].grad
+		}
+	}
+}
+
+// sweep removes nodes that the output does not reach.
+func (n *net) sweep() {
+	live := make([]bool, len(n.nodes))
+	live[n.out] = true
+	for i := len(n.nodes) - 1; i >= 0; i-- {
+		if live[i] {
+			for _, in := range n.nodes[i].In {
+				live[in] = true
+			}
+		}
+	}
+	to := make([]graph.ID, len(n.nodes))
+	kept := n.nodes[:0]
+	n.params = n.params[:0]
+	for i := range live {
+		if !live[i] {
+			continue
+		}
+		x := n.nodes[i]
+		x.In = slices.Clone(x.In)
+		for j, in := range x.In {
+			x.In[j] = to[in]
+		}
+		to[i] = graph.ID(len(kept))
+		kept = append(kept, x)
+		if x.param != nil {
+			n.params = append(n.params, x.param)
+			n.byName[x.Name] = to[i]
+		}
+	}
+	n.nodes, n.out = kept, to[n.out]
+}

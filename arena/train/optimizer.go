@@ -1,0 +1,125 @@
+package train
+
+import (
+	"math"
+
+	"github.com/neuroseal/neuroseal/internal/fault"
+)
+
+// Method is an optimizer.
+type Method string
+
+// The optimizers, as the stacks that people use have them. States are float32.
+const (
+	AdamW     Method = "adamw"     // torch.optim.AdamW
+	SGD       Method = "sgd"       // torch.optim.SGD
+	Lion      Method = "lion"      // arXiv 2302.06675
+	Adafactor Method = "adafactor" // transformers' Adafactor, scale_parameter on, relative_step off
+	Muon      Method = "muon"      // torch.optim.Muon on hidden matrices, AdamW on the rest
+	LAMB      Method = "lamb"      // AdamW with a trust ratio for every row
+)
+
+// Optimizer says how parameters are updated. A zero field has the default of its
+// method; a negative one stands for zero.
+type Optimizer struct {
+	Method      Method
+	Beta1       float64 // AdamW, LAMB, Lion: 0.9
+	Beta2       float64 // AdamW, LAMB: 0.999; Lion: 0.99
+	Eps         float64 // AdamW: 1e-8; LAMB: 1e-6; Muon: 1e-7
+	WeightDecay float64 // 0, with every method
+	Momentum    float64 // SGD: 0; Muon: 0.95
+	RestRatio   float64 // Muon: learning rate of the rest over that of the matrices; 1
+}
+
+// value resolves a field: zero is the default, negative zero.
+func value(x, def float64) float64 {
+	switch {
+	case x == 0:
+		return def
+	case x < 0:
+		return 0
+	}
+	return x
+}
+
+// rule updates one parameter. The states are kept between steps.
+type rule interface {
+	update(u *update)
+}
+
+// update is one parameter's step.
+type update struct {
+	p       *Param
+	lr      float64
+	step    int // from 1
+	states  map[string][]float32
+	workers int
+}
+
+// state returns a state of n elements, zero at first.
+func (u *update) state(name string, n int) []float32 {
+	s, ok := u.states[name]
+	if !ok {
+		s = make([]float32, n)
+		u.states[name] = s
+	}
+	return s
+}
+
+// matrix returns the parameter's rows and columns; a vector is one row.
+func (u *update) matrix() (rows, cols int) {
+	n := len(u.p.Data)
+	if len(u.p.Shape) < 2 || n == 0 {
+		return 1, n
+	}
+	cols = u.p.Shape[len(u.p.Shape)-1]
+	return n / cols, cols
+}
+
+func (o Optimizer) rule() (rule, error) {
+	adam := adamW{b1: value(o.Beta1, 0.9), b2: value(o.Beta2, 0.999), eps: value(o.Eps, 1e-8), decay: value(o.WeightDecay, 0)}
+	switch o.Method {
+	case AdamW, "":
+		return adam, nil
+	case LAMB:
+		adam.eps = value(o.Eps, 1e-6)
+		return lamb{adam}, nil
+	case SGD:
+		return sgd{momentum: float32(value(o.Momentum, 0)), decay: float32(adam.decay)}, nil
+	case Lion:
+		return lion{b1: float32(adam.b1), b2: float32(value(o.Beta2, 0.99)), decay: adam.decay}, nil
+	case Adafactor:
+		return adafactor{decay: adam.decay}, nil
+	case Muon:
+		adam.eps = 1e-8
+		return muon{rest: adam, momentum: float32(value(o.Momentum, 0.95)), eps: float32(value(o.Eps, 1e-7)), decay: adam.decay, ratio: value(o.RestRatio, 1)}, nil
+	}
+	return nil, fault.New(fault.Usage, "unknown optimizer %q", o.Method).
+		WithHint("known: adamw, sgd, lion, adafactor, muon, lamb")
+}
+
+// Schedule is the course of the learning rate after the warm-up.
+type Schedule string
+
+// The schedules, as transformers computes them.
+const (
+	Constant Schedule = "constant"
+	Linear   Schedule = "linear" // to zero
+	Cosine   Schedule = "cosine" // half a wave, to zero
+)
+
+// factor is the multiple of the learning rate at a step, from 0 on. With a
+// warm-up the first step has rate zero.
+func (s Schedule) factor(step, warmup, steps int) float64 {
+	if step < warmup {
+		return float64(step) / float64(max(1, warmup))
+	}
+	done := float64(step-warmup) / float64(max(1, steps-warmup))
+	switch s {
+	case Linear:
+		return math.Max(0, 1-done)
+	case Cosine:
+		return math.Max(0, 0.5*(1+math.Cos(math.Pi*done)))
+	}
+	return 1
+}

@@ -1,0 +1,165 @@
+package train
+
+import (
+	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/tensor"
+)
+
+func (c *compiler) embedding(id graph.ID, w *buf) {
+	out, width := c.result(id), c.nodes[id].Shape[1]
+	c.emit(instr{reads: []*buf{w}, writes: []*buf{out}, run: func() {
+		o, t := out.f(), w.f()
+		for i, k := range *c.ids {
+			copy(o[i*width:(i+1)*width], t[int(k)*width:])
+		}
+	}})
+}
+
+// linear multiplies the rows of all sequences at once.
+func (c *compiler) linear(id graph.ID, x, w *buf) {
+	out, node := c.result(id), &c.nodes[id]
+	s := c.shape(node.In[1])
+	k, n := s[1], s[0]
+	if node.Transposed {
+		k, n = n, k
+	}
+	m, ld, trans := x.size/k, s[1], !node.Transposed
+	c.emit(instr{reads: []*buf{x, w}, writes: []*buf{out}, run: func() {
+		tensor.GemmParallel(c.workers, false, trans, m, n, k, 1, x.f(), k, w.f(), ld, 0, out.f(), n)
+	}})
+}
+
+// products describes a batch of matrix products: their sizes, and how many
+// different matrices each operand has, which repeat for every sequence.
+type products struct {
+	batch, m, n, k, na, nb int
+	transB                 bool
+}
+
+func (c *compiler) products(id graph.ID) products {
+	x := &c.nodes[id]
+	a, s := c.shape(x.In[0]), x.Shape
+	r := len(s)
+	p := products{m: s[r-2], n: s[r-1], k: a[r-1], transB: x.transB}
+	p.batch = c.rows(id) * count(s[:r-2])
+	p.na, p.nb = c.rows(x.In[0])*count(s[:r-2]), c.rows(x.In[1])*count(s[:r-2])
+	return p
+}
+
+// each runs f on the products, shared among goroutines.
+func (p products) each(workers, n int, f func(i int)) {
+	parallel(workers, n, p.batch*p.m*p.n*p.k/16, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			f(i)
+		}
+	})
+}
+
+func (p products) ldb() int {
+	if p.transB {
+		return p.k
+	}
+	return p.n
+}
+
+func (c *compiler) matmul(id graph.ID, a, b *buf) {
+	out, p := c.result(id), c.products(id)
+	c.emit(instr{reads: []*buf{a, b}, writes: []*buf{out}, run: func() {
+		x, y, z := a.f(), b.f(), out.f()
+		p.each(c.workers, p.batch, func(i int) {
+			tensor.Gemm(false, p.transB, p.m, p.n, p.k, 1, x[i%p.na*p.m*p.k:], p.k, y[i%p.nb*p.k*p.n:], p.ldb(), 0, z[i*p.m*p.n:], p.n)
+		})
+	}})
+}
+
+func (c *compiler) embeddingBack(id graph.ID, g *buf) {
+	x := &c.nodes[id]
+	if !c.needs(x.In[0]) {
+		return
+	}
+	dst, add := c.target(x.In[0])
+	width := x.Shape[1]
+	c.emit(instr{reads: []*buf{g, dst}, writes: []*buf{dst}, run: func() {
+		d, s := dst.f(), g.f()
+		if !add {
+			clear(d)
+		}
+		parallel(c.workers, width, len(s), func(lo, hi int) {
+			for i, k := range *c.ids {
+				row := d[int(k)*width+lo : int(k)*width+hi]
+				tensor.VecAdd(row, row, s[i*width+lo:i*width+hi])
+			}
+		})
+	}})
+}
+
+func beta(add bool) float32 {
+	if add {
+		return 1
+	}
+	return 0
+}
+
+func (c *compiler) linearBack(id graph.ID, g *buf) {
+	node := &c.nodes[id]
+	x, w := c.val[node.In[0]], c.val[node.In[1]]
+	s := c.shape(node.In[1])
+	k, n := s[1], s[0]
+	if node.Transposed {
+		k, n = n, k
+	}
+	m, ld, trans := x.size/k, s[1], node.Transposed
+	if c.needs(node.In[1]) {
+		dst, add := c.target(node.In[1])
+		c.emit(instr{reads: []*buf{x, g, dst}, writes: []*buf{dst}, run: func() {
+			if trans {
+				tensor.GemmParallel(c.workers, true, false, k, n, m, 1, x.f(), k, g.f(), n, beta(add), dst.f(), n)
+			} else {
+				tensor.GemmParallel(c.workers, true, false, n, k, m, 1, g.f(), n, x.f(), k, beta(add), dst.f(), k)
+			}
+		}})
+	}
+	if c.needs(node.In[0]) {
+		dst, add := c.target(node.In[0])
+		in := instr{reads: []*buf{w, g}, writes: []*buf{dst}}
+		if add {
+			in.reads = append(in.reads, dst)
+		}
+		in.run = func() {
+			tensor.GemmParallel(c.workers, false, trans, m, k, n, 1, g.f(), n, w.f(), ld, beta(add), dst.f(), k)
+		}
+		c.emit(in)
+	}
+}
+
+func (c *compiler) matmulBack(id graph.ID, g *buf) {
+	x, p := &c.nodes[id], c.products(id)
+	a, b := c.val[x.In[0]], c.val[x.In[1]]
+	if c.needs(x.In[0]) {
+		dst, add := c.target(x.In[0])
+		c.emit(instr{reads: []*buf{b, g, dst}, writes: []*buf{dst}, run: func() {
+			d, y, z := dst.f(), b.f(), g.f()
+			p.each(c.workers, p.na, func(j int) {
+				for i := j; i < p.batch; i += p.na {
+					tensor.Gemm(false, !p.transB, p.m, p.k, p.n, 1, z[i*p.m*p.n:], p.n, y[i%p.nb*p.k*p.n:], p.ldb(), beta(add || i > j), d[j*p.m*p.k:], p.k)
+				}
+			})
+		}})
+	}
+	if c.needs(x.In[1]) {
+		dst, add := c.target(x.In[1])
+		c.emit(instr{reads: []*buf{a, g, dst}, writes: []*buf{dst}, run: func() {
+			d, y, z := dst.f(), a.f(), g.f()
+			p.each(c.workers, p.nb, func(j int) {
+				for i := j; i < p.batch; i += p.nb {
+					u, v := y[i%p.na*p.m*p.k:], z[i*p.m*p.n:]
+					if p.transB {
+						tensor.Gemm(true, false, p.n, p.k, p.m, 1, v, p.n, u, p.k, beta(add || i > j), d[j*p.k*p.n:], p.k)
+					} else {
+						tensor.Gemm(true, false, p.k, p.n, p.m, 1, u, p.k, v, p.n, beta(add || i > j), d[j*p.k*p.n:], p.n)
+					}
+				}
+			})
+		}})
+	}
+}

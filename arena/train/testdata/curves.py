@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Writes curves.json: what PyTorch, transformers and PEFT compute where the Go
+engine trains the demo model, for the test to compare with.
+
+    python3 arena/train/testdata/curves.py
+
+Needs torch, transformers and peft. Batches and the adapters' initial values come
+from the same counter-based generator as in the Go package (param.go).
+"""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+import peft
+import torch
+import torch.nn.functional as F
+import transformers
+from transformers.optimization import Adafactor, get_scheduler
+
+HERE = pathlib.Path(__file__).resolve().parent
+MODEL = HERE.parents[2] / "internal/demo/model"
+BATCH, TOKENS, STEPS = 4, 64, 20
+MASK = (1 << 64) - 1
+
+
+def start(name, seed=0):
+    h = 0xCBF29CE484222325
+    for c in name.encode():
+        h = ((h ^ c) * 0x100000001B3) & MASK
+    return (h + seed * 0x9E3779B97F4A7C15) & MASK
+
+
+def units(name, n, seed=0):
+    with np.errstate(over="ignore"):
+        x = np.uint64(start(name, seed)) + np.arange(n, dtype=np.uint64)
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(40)).astype(np.float64) / (1 << 24)
+
+
+def uniform(name, shape, bound):
+    u = units(name, int(np.prod(shape)))
+    return torch.from_numpy(((2 * u - 1) * bound).astype(np.float32).reshape(shape))
+
+
+def batch(step):
+    """Four letters, each following the last by a rule that can be learned."""
+    u = units(f"batch{step}", BATCH * (TOKENS + 1)).reshape(BATCH, TOKENS + 1)
+    ids = np.zeros((BATCH, TOKENS + 1), dtype=np.int64)
+    for t in range(TOKENS + 1):
+        last = ids[:, t - 1] - 97 if t else 0
+        ids[:, t] = 97 + (last * 3 + 1 + (u[:, t] * 4).astype(np.int64)) % 26
+    return torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
+
+
+def load():
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        MODEL, dtype=torch.float32, attn_implementation="eager")
+
+
+def adapted(config):
+    model = peft.get_peft_model(load(), config)
+    for name, p in model.named_parameters():
+        if "lora_A" in name:
+            module = name.removeprefix("base_model.model.").split(".lora_A")[0]
+            p.data.copy_(uniform(module + ".lora_A", p.shape, 1 / math.sqrt(p.shape[1])))
+    return model
+
+
+def lora(targets, **more):
+    return adapted(peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, **more))
+
+
+MODULES = ["v_proj", "o_proj", "up_proj", "down_proj"]
+LINEAR = ["q_proj", "k_proj", "gate_proj"] + MODULES
+
+
+def adamw(params, lr, **more):
+    return torch.optim.AdamW(params, lr=lr, weight_decay=more.pop("wd", 0.0), **more)
+
+
+def loraplus(model, lr, ratio):
+    a = [p for n, p in model.named_parameters() if p.requires_grad and "lora_B" not in n]
+    b = [p for n, p in model.named_parameters() if p.requires_grad and "lora_B" in n]
+    return torch.optim.AdamW([{"params": a}, {"params": b, "lr": lr * ratio}], lr=lr, weight_decay=0.0)
+
+
+def cases():
+    """Yields name, model, optimizer, schedule (name, warm-up), clip."""
+    m = load()
+    yield "full adamw", m, adamw(m.parameters(), 1e-3, wd=0.1), ("linear", 4), 1.0
+    m = load()
+    yield "full sgd", m, torch.optim.SGD(m.parameters(), lr=1e-2, momentum=0.9), ("cosine", 0), 0
+    m = load()
+    yield "full adafactor", m, Adafactor(m.parameters(), lr=1e-2, scale_parameter=True, relative_step=False,
+                                         warmup_init=False), ("constant", 0), 0
+    m = lora(MODULES)
+    yield "lora", m, adamw([p for p in m.parameters() if p.requires_grad], 2e-3), ("constant", 0), 1.0
+    m = lora(LINEAR, use_rslora=True)
+    yield "rslora", m, adamw([p for p in m.parameters() if p.requires_grad], 1e-3), ("constant", 0), 0
+    m = lora(MODULES)
+    yield "lora+", m, loraplus(m, 5e-4, 16.0), ("constant", 0), 0
+    m = lora(LINEAR, use_dora=True)
+    yield "dora", m, adamw([p for p in m.parameters() if p.requires_grad], 2e-3), ("constant", 0), 0
+    m = peft.get_peft_model(load(), peft.IA3Config(
+        target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"))
+    yield "ia3", m, adamw([p for p in m.parameters() if p.requires_grad], 1e-2), ("constant", 0), 0
+
+
+    m = load()
+    yield "full lion", m, Lion(m.parameters(), 1e-4, wd=0.1), ("constant", 0), 0
+    m = load()
+    yield "full lamb", m, LambRows(m.parameters(), 1e-2, wd=0.01), ("constant", 0), 0
+    m = load()
+    yield "full muon", m, MuonAndAdamW(m, 1e-2), ("constant", 0), 0
+    m = lora(["embed_tokens", "q_proj"])
+    for name, p in m.named_parameters():
+        if "lora_embedding_B" in name:
+            p.data.copy_(normal("model.embed_tokens.lora_embedding_B", p.shape))
+    yield "lora embedding", m, adamw([p for p in m.parameters() if p.requires_grad], 2e-3), ("constant", 0), 0
+    m = peft.get_peft_model(load(), peft.PromptTuningConfig(num_virtual_tokens=PROMPT, task_type="CAUSAL_LM"))
+    table = m.get_input_embeddings().weight.detach()
+    rows = torch.from_numpy((units("prompt_embeddings", PROMPT) * table.shape[0]).astype(np.int64))
+    m.prompt_encoder["default"].embedding.weight.data.copy_(table[rows])
+    yield "soft prompt", m, adamw([p for p in m.parameters() if p.requires_grad], 3e-2), ("constant", 0), 0
+
+
+PROMPT = 6
+
+
+def normal(name, shape):
+    u = units(name, 2 * int(np.prod(shape))).reshape(-1, 2)
+    x = np.sqrt(-2 * np.log(1 - u[:, 0])) * np.cos(2 * math.pi * u[:, 1])
+    return torch.from_numpy(x.astype(np.float32).reshape(shape))
+
+
+class Lion(torch.optim.Optimizer):
+    """arXiv 2302.06675, algorithm 2."""
+
+    def __init__(self, params, lr, wd, b1=0.9, b2=0.99):
+        super().__init__(params, {"lr": lr})
+        self.wd, self.b1, self.b2 = wd, b1, b2
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                p.mul_(1 - group["lr"] * self.wd)
+                p.add_((m * self.b1 + p.grad * (1 - self.b1)).sign(), alpha=-group["lr"])
+                m.mul_(self.b2).add_(p.grad, alpha=1 - self.b2)
+
+
+class LambRows(torch.optim.Optimizer):
+    """LAMB (arXiv 1904.00962) with the trust ratio of every row of a matrix."""
+
+    def __init__(self, params, lr, wd, b1=0.9, b2=0.999, eps=1e-6):
+        super().__init__(params, {"lr": lr})
+        self.wd, self.b1, self.b2, self.eps, self.t = wd, b1, b2, eps, 0
+
+    @torch.no_grad()
+    def step(self):
+        self.t += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                s = self.state[p]
+                m = s.setdefault("m", torch.zeros_like(p)).lerp_(p.grad, 1 - self.b1)
+                v = s.setdefault("v", torch.zeros_like(p)).mul_(self.b2).addcmul_(p.grad, p.grad, value=1 - self.b2)
+                d = m / (1 - self.b1 ** self.t) / ((v / (1 - self.b2 ** self.t)).sqrt() + self.eps) + self.wd * p
+                nw, nd = p.norm(dim=-1, keepdim=True), d.norm(dim=-1, keepdim=True)
+                trust = torch.where((nw > 0) & (nd > 0), nw / nd, torch.ones_like(nw))
+                p.add_(trust * d, alpha=-group["lr"])
+
+
+def newton_schulz(grad, coefficients, steps, eps):
+    """torch.optim._muon's function without its cast to bfloat16."""
+    a, b, c = coefficients
+    x = grad.T.clone() if grad.size(0) > grad.size(1) else grad.clone()
+    x.div_(x.norm().clamp(min=eps))
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if grad.size(0) > grad.size(1) else x
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    def __init__(self, model, lr):
+        hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+        rest = [p for p in model.parameters() if all(p is not h for h in hidden)]
+        torch.optim._muon._zeropower_via_newtonschulz = newton_schulz
+        self.parts = [torch.optim.Muon(hidden, lr=lr, weight_decay=0.0), adamw(rest, lr / 10)]
+        super().__init__(model.parameters(), {"lr": lr})
+
+    def step(self):
+        for part in self.parts:
+            part.step()
+
+
+def logits_and_targets(model, x, y):
+    """With virtual tokens, the last of them predicts the first token."""
+    out = model(input_ids=x, use_cache=False).logits.float()
+    if out.shape[1] > x.shape[1]:
+        return out[:, PROMPT - 1:], torch.cat([x[:, :1], y], 1)
+    return out, y
+
+
+def curve(model, opt, schedule, clip):
+    sched = get_scheduler(schedule[0], opt, num_warmup_steps=schedule[1], num_training_steps=STEPS)
+    model.train()
+    losses = []
+    for step in range(STEPS):
+        x, y = batch(step)
+        logits, y = logits_and_targets(model, x, y)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip)
+        opt.step()
+        sched.step()
+        opt.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+    return losses
+
+
+def main():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    out = {"made_with": {m.__name__: m.__version__ for m in (torch, transformers, peft)},
+           "tokens": batch(0)[0][0, :8].tolist(), "curves": {}}
+    for name, model, opt, schedule, clip in cases():
+        out["curves"][name] = curve(model, opt, schedule, clip)
+        print(name, " ".join(f"{x:.4f}" for x in out["curves"][name][::5]), flush=True)
+    text = json.dumps(out, indent=1)
+    (HERE / "curves.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
