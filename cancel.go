@@ -43,6 +43,10 @@ func (v *verifier) cancels(ctx context.Context, orig *model) (bool, error) {
 	if err := f.find(ctx); err != nil {
 		return false, err
 	}
+	f.residual(orig.conf, v.ck.ConfigJSON())
+	if !f.moved() {
+		v.res.Notes = append(v.res.Notes, "no weight differs from the original's: nothing is sealed")
+	}
 	return v.scaled(ctx, orig.ck, sol, f.e) && v.sameEpsilon(orig, sol, f.e), ctx.Err()
 }
 
@@ -175,6 +179,35 @@ func (f *finder) find(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// residual takes the residual group's exponent from the configs where no
+// weight shows it (they are all zero).
+func (f *finder) residual(orig, sealed []byte) {
+	r := f.sol.Residual
+	if r < 0 || f.known[r][0] {
+		return
+	}
+	var a, b map[string]json.RawMessage
+	if json.Unmarshal(orig, &a) != nil || json.Unmarshal(sealed, &b) != nil {
+		return
+	}
+	for _, e := range f.sol.Eps {
+		var x, y float64
+		if json.Unmarshal(a[e.Key], &x) != nil || json.Unmarshal(b[e.Key], &y) != nil {
+			continue
+		}
+		if d, ok := shift(x, y); ok && d%(2*e.Coef) == 0 {
+			f.e[r][0], f.known[r][0] = int16(d/(2*e.Coef)), true
+		}
+	}
+}
+
+// moved reports whether any class has an exponent.
+func (f *finder) moved() bool {
+	return slices.ContainsFunc(f.e, func(g []int16) bool {
+		return slices.ContainsFunc(g, func(e int16) bool { return e != 0 })
+	})
 }
 
 // unknowns lists, per element of a term, the class that is not known yet.

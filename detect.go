@@ -35,12 +35,15 @@ const (
 
 // detect looks for the traces that a seal leaves.
 func detect(sol *gauge.Solution, m *model, stats map[string]*dtype.Stats) Detection {
-	var d Detection
+	d := Detection{Evidence: []string{}}
 	d.epsilon(sol, m)
 	d.imbalance(sol, stats)
 	d.gains(sol, stats)
 	d.spread(sol, stats)
 	d.Sealed = len(d.Evidence) > 0
+	if len(d.Evidence) > 0 && !strings.Contains(d.Evidence[0], "pairs differ") {
+		d.StaticScale = 0 // other traces: not the original tool's
+	}
 	return d
 }
 
@@ -180,7 +183,7 @@ func (d *Detection) spread(sol *gauge.Solution, stats map[string]*dtype.Stats) {
 			wide++
 		}
 	}
-	if wide > 0 && wide*4 >= all {
+	if wide > 1 && wide*4 >= all {
 		d.add("the rows of %d of %d matrices differ by large factors", wide, all)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/dtype"
-	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 func schema(t *testing.T) *jsonschema.Schema {
@@ -147,8 +147,8 @@ func TestReproducible(t *testing.T) {
 	sameFolder(t, filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 }
 
-// TestNonFiniteWeights: NaN and infinities keep their bits; a profile that has
-// to run the network refuses, the others seal around them.
+// TestNonFiniteWeights: NaN and infinities keep their bits in every profile and
+// type, and verify can say what they do to the outputs, also in JSON.
 func TestNonFiniteWeights(t *testing.T) {
 	ctx := context.Background()
 	first := func(string, int) int { return 0 }
@@ -156,27 +156,29 @@ func TestNonFiniteWeights(t *testing.T) {
 		c := drawTiny("llama", first)
 		c.config["rms_norm_eps"] = 1e-5
 		c.dtype, c.spice = d, spice{nan: true}
-		dir := t.TempDir()
-		src, out, back := filepath.Join(dir, "src"), filepath.Join(dir, "out"), filepath.Join(dir, "back")
+		src := filepath.Join(t.TempDir(), "src")
 		c.write(t, src)
-		if _, err := Lock(ctx, LockOptions{Source: src, Output: out}); fault.KindOf(err) != fault.Unsupported {
-			t.Errorf("%v, portable: %v, want a refusal", d, err)
+		for _, p := range []seal.Profile{seal.Portable, seal.Strong, seal.Max} {
+			out, back := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "back")
+			o := LockOptions{Source: src, Output: out, Profile: p, Key: keys.SealKey{1}}
+			if _, err := Lock(ctx, o); err != nil {
+				t.Fatalf("%v, %s: %v", d, p, err)
+			}
+			if n := nonFinite(t, src); n == 0 || n != nonFinite(t, out) {
+				t.Errorf("%v, %s: %d non-finite weights, sealed %d", d, p, n, nonFinite(t, out))
+			}
+			v, err := Verify(ctx, VerifyOptions{Sealed: out, Against: src, Run: true})
+			if err != nil || !*v.BitExactAlgebra || !*v.DigestsOK {
+				t.Errorf("%v, %s: %+v, %v", d, p, v, err)
+			}
+			if _, err := json.Marshal(v); err != nil {
+				t.Errorf("%v, %s: %v", d, p, err)
+			}
+			if _, err := Unlock(ctx, UnlockOptions{Source: out, Output: back, Key: fixedKey(o.Key)}); err != nil {
+				t.Fatal(err)
+			}
+			sameFolder(t, src, back)
 		}
-		o := LockOptions{Source: src, Output: out, Profile: seal.Max, Key: keys.SealKey{1}}
-		if _, err := Lock(ctx, o); err != nil {
-			t.Fatal(err)
-		}
-		if n := nonFinite(t, src); n == 0 || n != nonFinite(t, out) {
-			t.Errorf("%v: %d non-finite weights, sealed %d", d, n, nonFinite(t, out))
-		}
-		v, err := Verify(ctx, VerifyOptions{Sealed: out, Against: src})
-		if err != nil || !v.OK || !*v.BitExactAlgebra {
-			t.Errorf("%v: %+v, %v", d, v, err)
-		}
-		if _, err := Unlock(ctx, UnlockOptions{Source: out, Output: back, Key: fixedKey(o.Key)}); err != nil {
-			t.Fatal(err)
-		}
-		sameFolder(t, src, back)
 	}
 }
 

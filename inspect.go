@@ -88,13 +88,15 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		Parameters: parameters(m.ck), Bytes: m.ck.TotalBytes(), Legacy: legacy.Method,
 		Groups: []GroupRow{}, Holes: []Hole{}, Notes: m.net.Warn,
 	}
-	if legacy.Method != "" {
-		res.Sealed, res.Method = true, legacy.Method
-	}
-	if man != nil {
+	switch {
+	case man != nil:
 		res.sealed(man, sol)
-	} else {
+	case legacy.Method != "":
+		res.Sealed, res.Method = true, legacy.Method
+		res.Notes = append(res.Notes, "sealed by the original Python tool, which records nothing more")
+	default:
 		res.possible(m, sol, o.Profile)
+		res.Notes = append(res.Notes, "coverage is what the network and the profile's blocks allow; lock --dry-run reads the weights and says what they leave room for")
 	}
 	if o.Detect {
 		stats, _, err := m.scan(ctx, o.Progress)
@@ -103,6 +105,10 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		}
 		d := detect(sol, m, stats)
 		res.Detection = &d
+		if d.Sealed && man == nil {
+			res.Sealed = true
+			res.Notes = append(res.Notes, "sealed, as its weights show, but its manifest is gone")
+		}
 	}
 	return res, nil
 }
@@ -133,7 +139,18 @@ func (r *Inspection) sealed(m *manifest.Manifest, full *gauge.Solution) {
 	for _, g := range full.Groups {
 		classes[g.ID] = g.Classes
 	}
-	for _, g := range m.Groups {
+	moved := map[int]bool{}
+	for _, t := range m.Tensors {
+		for _, term := range t.Terms {
+			for _, s := range term.Segments {
+				moved[s[2]] = true
+			}
+		}
+	}
+	for i, g := range m.Groups {
+		if !moved[i] {
+			continue
+		}
 		r.Groups = append(r.Groups, GroupRow{g.ID, g.Kind, max(classes[g.ID], g.Classes), g.Classes, g.Block, g.Layer})
 	}
 	for _, h := range m.Holes {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -177,6 +178,11 @@ func (l *locker) plan(ctx context.Context) error {
 }
 
 func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFacts) error {
+	if !slices.ContainsFunc(l.full.Groups, l.o.selects) {
+		return fault.New(fault.Usage, "--include and --exclude leave no group").
+			WithHint("patterns match a group's kind (%s, %s, %s, %s, %s) or its id; lock --dry-run --explain lists them",
+				gauge.Norm, gauge.QK, gauge.VO, gauge.FFN, gauge.Residual)
+	}
 	l.sol = restrict(l.full, l.o.Profile)
 	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.sol, Tensors: tensors}
 	var err error

@@ -42,13 +42,16 @@ func (w rewriting) run(ctx context.Context, finish func(*atomicdir.Dir, *checkpo
 	return dir.Commit()
 }
 
+// freeSpace is a variable for tests of a full disk.
+var freeSpace = atomicdir.Free
+
 // checkSpace refuses to start when the output cannot fit.
 func checkSpace(dst string, need int64) error {
-	free, err := atomicdir.Free(dst)
+	free, err := freeSpace(dst)
 	if err != nil {
 		return fault.Wrap(fault.General, err, "asking for free space at %s", dst)
 	}
-	const slack = 16 << 20 // manifest, folder entries
+	const slack = 1 << 20 // manifest, folder entries
 	if free < need+slack {
 		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free)
 	}

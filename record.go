@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -26,8 +27,24 @@ func refuseSealed(src string) error {
 			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
 	case fault.KindOf(err) == fault.NotSealed:
 		return nil
+	case fault.KindOf(err) == fault.General:
+		return err
 	}
-	return err
+	return fault.Wrap(fault.AlreadySealed, err, "%s holds a %s that cannot be read", src, manifest.Name).
+		WithHint("if the checkpoint is not sealed, remove that file")
+}
+
+// CheckSource refuses what Lock refuses before it reads any weight: a
+// checkpoint that is sealed, damaged, or of an unknown kind.
+func CheckSource(path string, allowUnsealed bool) error {
+	if err := refuseSealed(path); err != nil {
+		return err
+	}
+	m, err := openModel(path, arch.Options{Tokens: 1, AllowUnsealed: allowUnsealed})
+	if err != nil {
+		return err
+	}
+	return m.ck.Close()
 }
 
 // readManifest reads the manifest in a folder, or the one beside a file.

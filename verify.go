@@ -73,6 +73,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 		return nil, err
 	}
 	defer ck.Close()
+	if _, err := decodePlan(man); err != nil {
+		return nil, err
+	}
 	v := &verifier{o: o, man: man, ck: ck, res: &VerifyResult{Method: man.Method, Profile: man.Profile, Mismatches: []Mismatch{}}}
 	if err := v.digests(ctx); err != nil {
 		return nil, err

@@ -148,6 +148,7 @@ var inert = func() map[string]bool {
 		encoder_no_repeat_ngram_size bad_words_ids num_return_sequences forced_bos_token_id forced_eos_token_id
 		remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
 		gradient_checkpointing use_return_dict unsloth_fixed unsloth_version
+		transformers.js_config is_llama_config max_sequence_length
 	`) {
 		m[k] = true
 	}

@@ -50,6 +50,7 @@ func llama(m *model) []graph.ID {
 	a := m.headsOf(0, 0)
 	a.biasQKV = m.boolean("attention_bias", false)
 	a.biasO = a.biasQKV
+	m.only("rope_interleaved", "false")
 	m.count("sliding_window", 0) // some configs carry it; Llama's code does not read it
 	m.fullRotary(&a, 10000)
 	mlp := m.dense(m.dim("intermediate_size", 0), m.activation("hidden_act", "silu"), m.boolean("mlp_bias", false))

@@ -36,8 +36,9 @@ func ParseIdentities(path string, pass func(prompt string) (string, error)) ([]a
 	}
 	trimmed := bytes.TrimSpace(data)
 	switch {
-	case bytes.HasPrefix(trimmed, []byte("age-encryption.org/")):
-		return encryptedIdentities(path, bytes.NewReader(trimmed), ask)
+	case bytes.HasPrefix(data, []byte("age-encryption.org/")):
+		// Binary: its last byte may look like a space.
+		return encryptedIdentities(path, bytes.NewReader(data), ask)
 	case bytes.HasPrefix(trimmed, []byte(armor.Header)):
 		return encryptedIdentities(path, armor.NewReader(bytes.NewReader(trimmed)), ask)
 	case bytes.HasPrefix(trimmed, []byte("-----BEGIN")):

@@ -217,7 +217,9 @@ func Parse(data []byte) (*Manifest, error) {
 	switch {
 	case m.Schema == 0 && (m.Sealed || m.Method != ""):
 		return nil, Legacy{m.Method}
-	case m.Schema < 1 || m.Schema > Schema:
+	case m.Schema == 0:
+		return nil, fault.New(fault.Mismatch, "%s: not a manifest: it has no schema version", Name)
+	case m.Schema < 0 || m.Schema > Schema:
 		return nil, fault.New(fault.Unsupported, "%s: schema %d; this version reads up to %d", Name, m.Schema, Schema).
 			WithHint("a newer neuroseal wrote it: use that one")
 	}

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 
 	"github.com/neuroseal/neuroseal/graph"
@@ -24,6 +25,23 @@ type Report struct {
 	MaxDiff   float64   `json:"max_diff"` // largest difference of two outputs
 	MaxAbs    float64   `json:"max_abs"`  // largest output of the first side
 	KL        float64   `json:"kl"`       // mean Kullback-Leibler divergence of the next token, in nats
+}
+
+// MarshalJSON writes figures that are not finite as null, which JSON lacks.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type plain Report
+	finite := func(x float64) *float64 {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return nil
+		}
+		return &x
+	}
+	return json.Marshal(struct {
+		plain
+		MaxDiff *float64 `json:"max_diff"`
+		MaxAbs  *float64 `json:"max_abs"`
+		KL      *float64 `json:"kl"`
+	}{plain(r), finite(r.MaxDiff), finite(r.MaxAbs), finite(r.KL)})
 }
 
 // Compare runs both sides on the same tokens.

@@ -85,14 +85,15 @@ func Run(ctx context.Context, g *graph.Graph, src Source, opt Options) ([][]floa
 	return out, nil
 }
 
-// LogMax returns log2 of the largest absolute element; -Inf when all are zero.
+// LogMax returns log2 of the largest finite element's size; -Inf when there is
+// none but zeros.
 func LogMax(x []float32) float64 {
 	var m float32
 	for _, v := range x {
 		if v < 0 {
 			v = -v
 		}
-		if v > m || v != v {
+		if v > m && v <= math.MaxFloat32 {
 			m = v
 		}
 	}

@@ -56,14 +56,13 @@ func runInspect(ctx context.Context, u *ui.UI, o inspectOptions) error {
 	default:
 		return fault.New(fault.Usage, "profile %q: use portable, strong or max", o.Profile)
 	}
-	p := u.Progress()
-	defer p.Stop()
+	p := newStages(u)
 	o.Progress = p
 	in, err := neuroseal.Inspect(ctx, o.InspectOptions)
+	p.end(err == nil)
 	if err != nil {
 		return err
 	}
-	p.Stop()
 	return u.Result(in, o.Path, func(w io.Writer) { writeInspection(w, in, o.All) })
 }
 
@@ -72,6 +71,8 @@ func writeInspection(w io.Writer, in *neuroseal.Inspection, all bool) {
 	switch {
 	case in.Legacy != "":
 		fmt.Fprintf(w, "Sealed: by the original Python tool, method %s\n", in.Legacy)
+	case in.Sealed && in.Promise == nil: // told by the weights alone
+		fmt.Fprintln(w, "Sealed: yes, as the weights show, but the manifest is gone")
 	case in.Sealed:
 		fmt.Fprintf(w, "Sealed: yes, %s, by %s at %s", strings.TrimSpace("method "+in.Method+" "+in.Profile), in.Tool, in.Timestamp)
 		if in.SealID != "" {
@@ -92,7 +93,7 @@ func writeInspection(w io.Writer, in *neuroseal.Inspection, all bool) {
 		writeKinds(w, kinds(in.Groups, nil), false)
 	}
 	writeHoles(w, in.Holes, all)
-	if in.Sealed && in.Legacy == "" {
+	if in.Sealed && in.Legacy == "" && in.Promise != nil {
 		writeSlots(w, in.Keyslots)
 	}
 	writeNotes(w, in.Notes)
@@ -120,7 +121,7 @@ func writeGroups(w io.Writer, groups []neuroseal.GroupRow) {
 	ui.Table(w, "  ", rows)
 }
 
-// writeSlots prints keyslots.
+// writeSlots prints keyslots; --json has the recipients in full.
 func writeSlots(w io.Writer, slots []keys.Slot) {
 	if len(slots) == 0 {
 		fmt.Fprintln(w, "Keyslots: none in the model")
@@ -129,7 +130,22 @@ func writeSlots(w io.Writer, slots []keys.Slot) {
 	fmt.Fprintf(w, "Keyslots: %d\n", len(slots))
 	rows := [][]string{{"ID", "TYPE", "CREATED", "LABEL", "FOR"}}
 	for _, s := range slots {
-		rows = append(rows, []string{s.ID, s.Type, s.Created, s.Label, join(s.Recipients)})
+		to := make([]string, len(s.Recipients))
+		for i, r := range s.Recipients {
+			to[i] = shorten(r)
+		}
+		rows = append(rows, []string{s.ID, s.Type, s.Created, s.Label, join(to)})
 	}
 	ui.Table(w, "  ", rows)
+}
+
+// shorten cuts the middle out of a long public key. What stays is longer than
+// any age recipient but the post-quantum ones, which have 2000 characters.
+func shorten(recipient string) string {
+	const begin, end = 56, 24
+	r := []rune(recipient)
+	if len(r) <= begin+end {
+		return recipient
+	}
+	return string(r[:begin]) + "…" + string(r[len(r)-end:])
 }

@@ -46,7 +46,8 @@ The key: with --key-file that one, so that the same input gives the same bytes.
 Otherwise a new random key, wrapped for every --recipient and for the passphrase,
 if a password option names one. Without any of these (and without ` + keys.DefaultPasswordEnv + `
 in the environment) the new key is written to DST.key, next to the output; keep
-that file and do not publish it. SOURCE_DATE_EPOCH sets the recorded time.`,
+that file and do not publish it. A DST.key that exists is never replaced: lock
+refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the recorded time.`,
 		Example: `  neuroseal lock ./model ./sealed
   neuroseal lock ./model ./sealed --profile max -r age1…
   neuroseal lock ./model ./sealed --scale 100.0 --password-file pass.txt
@@ -114,15 +115,19 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 	o.Notice = func(msg string) { u.Note("%s", msg) }
 	k := &lockKey{}
 	if !o.DryRun {
+		// What is wrong with the source comes before what is wrong with a key.
+		if err := neuroseal.CheckSource(o.Source, o.AllowUnsealed); err != nil {
+			return nil, err
+		}
 		if k, err = o.prepareKey(u); err != nil {
 			return nil, err
 		}
 		o.LockOptions.Key, o.LockOptions.Slots = k.key, k.inside
 	}
-	p := u.Progress()
+	p := newStages(u)
 	o.Progress = p
 	res, err := neuroseal.Lock(ctx, o.LockOptions)
-	p.Stop()
+	p.end(err == nil)
 	k.file.end(u, err == nil)
 	if err != nil {
 		return nil, err
@@ -202,7 +207,7 @@ func (k *lockKey) place(u *ui.UI, o *lockOptions) (err error) {
 		if k.file, err = placeBeside(k.path, o.Source, o.Output); err != nil {
 			return err
 		}
-		k.key, err = k.file.newKey(u, o.Output, o.Time)
+		k.key, err = k.file.newKey(u, o)
 	}
 	return err
 }

@@ -64,8 +64,9 @@ func runUndo(ctx context.Context, u *ui.UI, o undoOptions) error {
 }
 
 func (o *undoOptions) undo(ctx context.Context, u *ui.UI) (*neuroseal.UndoResult, error) {
-	p := u.Progress()
-	defer p.Stop()
+	p := newStages(u)
 	o.Progress, o.Notice = p, func(msg string) { u.Note("%s", msg) }
-	return neuroseal.Undo(ctx, o.UndoOptions)
+	res, err := neuroseal.Undo(ctx, o.UndoOptions)
+	p.end(err == nil)
+	return res, err
 }

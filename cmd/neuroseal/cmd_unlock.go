@@ -98,12 +98,13 @@ func runUnlock(ctx context.Context, u *ui.UI, o unlockOptions) error {
 
 func (o *unlockOptions) unlock(ctx context.Context, u *ui.UI) (*neuroseal.UnlockResult, error) {
 	key := &keyFinder{u: u, opt: o.Key, beside: keyBeside(o.Source)}
-	p := u.Progress()
-	defer p.Stop()
-	return neuroseal.Unlock(ctx, neuroseal.UnlockOptions{
+	p := newStages(u)
+	res, err := neuroseal.Unlock(ctx, neuroseal.UnlockOptions{
 		Source: o.Source, Output: o.Output, Key: key.find, Force: o.Force,
 		Progress: p, Notice: func(msg string) { u.Note("%s", msg) },
 	})
+	p.end(err == nil)
+	return res, err
 }
 
 // unlockLegacy undoes a lock of the original Python tool.
@@ -130,10 +131,10 @@ func (o *unlockOptions) unlockLegacy(ctx context.Context, u *ui.UI) (*neuroseal.
 			return nil, err
 		}
 	}
-	p := u.Progress()
+	p := newStages(u)
 	l.Progress = p
 	res, err := neuroseal.UnlockLegacy(ctx, l)
-	p.Stop()
+	p.end(err == nil)
 	if err == nil {
 		o.doubt(ctx, u)
 	}

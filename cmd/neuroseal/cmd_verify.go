@@ -101,11 +101,11 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 		}
 		v.Key = key.find
 	}
-	p := u.Progress()
-	defer p.Stop()
+	p := newStages(u)
 	v.Progress = p
 	var err error
 	res.VerifyResult, err = neuroseal.Verify(ctx, v)
+	p.end(err == nil)
 	return res, err
 }
 

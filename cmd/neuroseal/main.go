@@ -93,7 +93,7 @@ friction, not a lock that nobody can pick: "neuroseal undo" needs no key.`,
 func operands(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {
-			return nil
+			return notEmpty(names, args)
 		}
 		want := "no operands"
 		if len(names) > 0 {
@@ -102,6 +102,16 @@ func operands(names ...string) cobra.PositionalArgs {
 		return fault.New(fault.Usage, "%s takes %s; %d operands were given", cmd.CommandPath(), want, len(args)).
 			WithHint("see: %s --help", cmd.CommandPath())
 	}
+}
+
+// notEmpty refuses empty operands, which come from unset variables in scripts.
+func notEmpty(names, args []string) error {
+	for i, a := range args {
+		if a == "" {
+			return fault.New(fault.Usage, "%s is empty", names[i]).WithHint("is a variable unset that should hold it?")
+		}
+	}
+	return nil
 }
 
 // joinLegacyStatic makes "--legacy-static 100" one argument. Flags whose value

@@ -73,16 +73,31 @@ func interruptSelf() {
 	signal.Stop(got)
 }
 
-// ageKeygen writes a new age identity to the file in its argument and prints
-// its recipient.
+// ageKeygen writes a new age identity, a post-quantum one if "pq" follows, to
+// the file in its argument and prints its recipient.
 func ageKeygen() {
-	id, err := age.GenerateX25519Identity()
+	secret, public, err := ageKey(len(os.Args) > 2 && os.Args[2] == "pq")
 	if err == nil {
-		err = os.WriteFile(os.Args[1], []byte(id.String()+"\n"), 0o600)
+		err = os.WriteFile(os.Args[1], []byte(secret+"\n"), 0o600)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(id.Recipient())
+	fmt.Println(public)
+}
+
+func ageKey(hybrid bool) (secret, public string, err error) {
+	if hybrid {
+		id, err := age.GenerateHybridIdentity()
+		if err != nil {
+			return "", "", err
+		}
+		return id.String(), id.Recipient().String(), nil
+	}
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return "", "", err
+	}
+	return id.String(), id.Recipient().String(), nil
 }

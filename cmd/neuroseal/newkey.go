@@ -142,23 +142,33 @@ func (b *beside) exists() bool {
 }
 
 // newKey writes the key of an output to a new file. It never replaces one: the
-// key in there may be the only one that opens some seal. The key that a killed
-// run left serves no seal yet, and is taken.
-func (b *beside) newKey(u *ui.UI, dst string, now time.Time) (keys.SealKey, error) {
+// key in there may be the only one that opens some seal. With --force, which
+// replaces the output that the key is for, that key is used again; so is the
+// key that a killed run left, which serves no seal yet.
+func (b *beside) newKey(u *ui.UI, o *lockOptions) (keys.SealKey, error) {
 	if b.exists() {
-		if !b.interrupted {
+		if !b.interrupted && !o.Force {
 			return keys.SealKey{}, fault.New(fault.Usage, "key file %s exists already, and is not replaced", b.path).
-				WithHint("seal with that key: --key-file %s; or move it away if no sealed model needs it", b.path)
+				WithHint("seal with that key: --key-file %s, or --force, which replaces the output, too; or move it away if no sealed model needs it", b.path)
 		}
-		k, _, err := keys.ReadKeyFile(b.path)
-		if err == nil {
+		k, warning, err := keys.ReadKeyFile(b.path)
+		if err != nil {
+			return k, fault.Wrap(fault.Usage, err, "%s exists already, and is not replaced", b.path).
+				WithHint("move it away, or choose another name for the output")
+		}
+		if warning != "" {
+			u.Warn("%s", warning)
+		}
+		if b.interrupted {
 			_ = os.Remove(partial(b.path)) // a second name of the key, if the run was killed at that moment
 			u.Note("using the key that an interrupted run left in %s", b.path)
+		} else {
+			u.Note("using the key in %s, which exists already", b.path)
 		}
-		return k, err
+		return k, nil
 	}
 	k := keys.NewSealKey()
-	err := keys.WriteKeyFile(b.path, k, "seal key of "+filepath.Base(dst), "created "+now.UTC().Format(time.RFC3339),
+	err := keys.WriteKeyFile(b.path, k, "seal key of "+filepath.Base(o.Output), "created "+o.Time.UTC().Format(time.RFC3339),
 		"whoever has this can unlock the model; without it nobody can")
 	b.made = err == nil
 	return k, err
