@@ -3,9 +3,11 @@ package neuroseal
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
@@ -52,6 +54,9 @@ func UnlockLegacy(ctx context.Context, o LegacyOptions) (*UnlockResult, error) {
 	}
 	factors, err := legacyFactors(ck, o)
 	if err != nil {
+		return nil, err
+	}
+	if err := legacyPlausible(ctx, ck, factors, o.Progress); err != nil {
 		return nil, err
 	}
 	res := &UnlockResult{Output: o.Output, Bytes: ck.TotalBytes()}
@@ -129,6 +134,74 @@ func legacyFactors(ck *checkpoint.Checkpoint, o LegacyOptions) (map[int]float64,
 		}
 	}
 	return out, nil
+}
+
+// legacyPlausible refuses factors that do not belong to a checkpoint. The
+// original format has no check of its own, but its lock moves the two sides of
+// every layer's pairs apart by the square of the factor: taking the right
+// factors back leaves them about even, and alike in all layers.
+func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map[int]float64, p Progress) error {
+	var mu sync.Mutex
+	stats := map[string]*dtype.Stats{}
+	want := func(t checkpoint.Tensor) bool { _, _, ok := legacySide(t.Name); return ok }
+	var bytes int64
+	for _, t := range ck.Tensors() {
+		if want(t) {
+			bytes += t.Size
+		}
+	}
+	p.Stage("checking", bytes)
+	err := ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
+		var s dtype.Stats
+		rows(t, buf, func(row []byte) { s.Row(t.DType, row) })
+		mu.Lock()
+		defer mu.Unlock()
+		if stats[t.Name] == nil {
+			stats[t.Name] = &dtype.Stats{}
+		}
+		stats[t.Name].Merge(s)
+		p.Add(int64(len(buf)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	left := make([]float64, len(factors)) // what is left of each layer's imbalance, as log2
+	pairs := make([]float64, len(factors))
+	for name, s := range stats {
+		layer, up, _ := legacySide(name)
+		if !s.Finite() {
+			continue
+		}
+		level := math.Log2(s.SumSq/float64(s.N))/2 - math.Log2(factors[layer])
+		if !up {
+			level = -(level + 2*math.Log2(factors[layer]))
+		}
+		left[layer] += level
+		pairs[layer] += 0.5
+	}
+	for i := range left {
+		left[i] /= max(pairs[i], 1)
+	}
+	mean, spread := meanAndDeviation(left)
+	switch {
+	case math.Abs(mean) > imbalanceLimit:
+		return fault.New(fault.NotSealed, "taking these factors back would leave the two sides of the pairs 2^%.1f apart: the original tool did not seal this checkpoint with them", mean).
+			WithHint("was it sealed with another --scale, or not at all?")
+	case len(left) >= 4 && spread > 1:
+		return fault.New(fault.WrongKey, "taking these factors back would leave the layers uneven, by 2^%.1f: the password or the --scale is wrong", spread)
+	}
+	return nil
+}
+
+func meanAndDeviation(x []float64) (mean, deviation float64) {
+	for _, v := range x {
+		mean += v / float64(len(x))
+	}
+	for _, v := range x {
+		deviation += (v - mean) * (v - mean) / float64(len(x))
+	}
+	return mean, math.Sqrt(deviation)
 }
 
 // legacyEditor takes one weight's factor back.
