@@ -242,7 +242,7 @@ func (l *locker) record(r *seal.Ranges) error {
 	for i, g := range r.Groups {
 		l.man.Groups = append(l.man.Groups, manifest.Group{
 			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: g.Classes, Block: blockLength(l.full.Groups[i].Classes, g.Classes),
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliersOf(g),
 		})
 	}
 	for i := range l.sol.Tensors {

@@ -101,13 +101,28 @@ func encodeTensor(t gauge.Tensor) manifest.Tensor {
 	return m
 }
 
+func outliers(g manifest.Group) seal.Outliers {
+	if g.Outliers == nil {
+		return seal.Outliers{}
+	}
+	return seal.Outliers(*g.Outliers)
+}
+
+func outliersOf(g seal.Group) *manifest.Outliers {
+	if g.Outliers.Count == 0 {
+		return nil
+	}
+	o := manifest.Outliers(g.Outliers)
+	return &o
+}
+
 // decodePlan rebuilds a plan from a manifest; it is validated.
 func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
 	p := &seal.Plan{}
 	for _, g := range m.Groups {
 		p.Groups = append(p.Groups, seal.Group{
 			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g),
 		})
 	}
 	for _, t := range m.Tensors {

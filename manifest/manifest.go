@@ -76,6 +76,16 @@ type Group struct {
 	Offsets []int  `json:"offsets,omitempty"`
 	Lo      int    `json:"lo"`
 	Hi      int    `json:"hi"`
+
+	Outliers *Outliers `json:"outliers,omitempty"`
+}
+
+// Outliers are classes of a group that lie far from the rest: Count of them at
+// exponent Low, and as many at High.
+type Outliers struct {
+	Count int `json:"count"`
+	Low   int `json:"low"`
+	High  int `json:"high"`
 }
 
 // Hole is a tensor that the seal does not touch.

@@ -34,7 +34,8 @@ const (
 )
 
 // Group is a group of classes with the range that its exponents are drawn
-// from: one of Offsets for the whole group, plus Lo … Hi for each class.
+// from: one of Offsets for the whole group, plus Lo … Hi for each class; but
+// some classes, chosen by the key, are outliers.
 type Group struct {
 	ID      string     `json:"id"`
 	Kind    gauge.Kind `json:"kind"`
@@ -43,11 +44,22 @@ type Group struct {
 	Offsets []int      `json:"offsets"`
 	Lo      int        `json:"lo"`
 	Hi      int        `json:"hi"`
+
+	Outliers Outliers `json:"outliers,omitzero"`
+}
+
+// Outliers are classes far from the rest of their group: Count of them have
+// the exponent Low and as many High. No learning rate suits both them and the
+// rest, whichever side of a pair one looks at.
+type Outliers struct {
+	Count int `json:"count"`
+	Low   int `json:"low"`
+	High  int `json:"high"`
 }
 
 // Fixed reports whether the group's classes all stay where they are.
 func (g Group) Fixed() bool {
-	return g.Classes == 0 || g.Lo == 0 && g.Hi == 0 && len(g.Offsets) == 1 && g.Offsets[0] == 0
+	return g.Classes == 0 || g.Lo == 0 && g.Hi == 0 && g.Outliers == Outliers{} && len(g.Offsets) == 1 && g.Offsets[0] == 0
 }
 
 // Span returns the smallest and largest exponent that a class can get.
@@ -56,7 +68,11 @@ func (g Group) Span() (lo, hi int) {
 	for _, o := range g.Offsets {
 		lo, hi = min(lo, o), max(hi, o)
 	}
-	return lo + g.Lo, hi + g.Hi
+	lo, hi = lo+g.Lo, hi+g.Hi
+	if o := g.Outliers; o.Count > 0 {
+		lo, hi = min(lo, o.Low), max(hi, o.High)
+	}
+	return lo, hi
 }
 
 // Plan is everything about a seal but its key: with the key, it determines
@@ -88,6 +104,9 @@ func (p *Plan) Validate() error {
 		ids[g.ID] = true
 		if len(g.Offsets) == 0 || g.Lo > g.Hi || g.Lo < -maxExponent || g.Hi > maxExponent {
 			return fmt.Errorf("group %q: range %d to %d with %d offsets", g.ID, g.Lo, g.Hi, len(g.Offsets))
+		}
+		if o := g.Outliers; o.Count < 0 || o.Count > g.Classes/2 || o.Low > o.High || o.Low < -maxExponent || o.High > maxExponent {
+			return fmt.Errorf("group %q: %d outliers at %d and %d among %d classes", g.ID, o.Count, o.Low, o.High, g.Classes)
 		}
 		for _, o := range g.Offsets {
 			if o < -maxExponent || o > maxExponent {
@@ -160,5 +179,26 @@ func (g Group) exponents(key keys.SealKey) []int16 {
 	for c := range e {
 		e[c] = int16(off + g.Lo + s.Intn(g.Hi-g.Lo+1))
 	}
+	g.placeOutliers(e, s.Intn)
 	return e
+}
+
+// placeOutliers chooses the outliers: the first places of a shuffle.
+func (g Group) placeOutliers(e []int16, below func(n int) int) {
+	o := g.Outliers
+	if o.Count == 0 {
+		return
+	}
+	at := make([]int32, len(e))
+	for i := range at {
+		at[i] = int32(i)
+	}
+	for i := range 2 * o.Count {
+		j := i + below(len(at)-i)
+		at[i], at[j] = at[j], at[i]
+		e[at[i]] = int16(o.High)
+		if i < o.Count {
+			e[at[i]] = int16(o.Low)
+		}
+	}
 }

@@ -47,6 +47,8 @@ type Ranges struct {
 // Figures behind the constants: docs of the seal's profiles; DESIGN's tables.
 const (
 	spread         = 8  // strong, max: per class
+	outlierShare   = 64 // strong, max: of so many classes one lies at each end
+	outlierGap     = 8  // smallest distance from the middle that makes an outlier
 	offsetInner    = 50 // strong, max: value/output and up/down
 	offsetOuter    = 30 // strong, max: norms and query/key
 	residualWide   = 40 // strong, max: residual gauge
@@ -115,11 +117,27 @@ func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
 		if a.rigid[i] {
 			q.Offsets, q.Lo, q.Hi = []int{a.lo[i]}, 0, 0
 		} else if r.Profile != Portable {
-			q.Offsets, q.Lo, q.Hi = centre(a.lo[i], a.hi[i])
+			q.spread(a.lo[i], a.hi[i])
 		}
 		out.Groups = append(out.Groups, q)
 	}
 	return out, nil
+}
+
+// spread distributes a group's classes over its range. Most lie in the middle,
+// close together; a few lie at each end. On either side of the pair the few that
+// are smallest are then the only ones that a small learning rate can train, and
+// a rate large enough for the others wrecks them. An even distribution over the
+// range leaves an attacker a tenth of the classes at any rate.
+func (g *Group) spread(lo, hi int) {
+	gap := (hi - lo) / 2
+	if g.Classes < 2 || gap < outlierGap {
+		g.Offsets, g.Lo, g.Hi = centre(lo, hi)
+		return
+	}
+	half := min(spread/2, gap/8)
+	g.Offsets, g.Lo, g.Hi = []int{lo + gap}, -half, half
+	g.Outliers = Outliers{Count: max(1, g.Classes/outlierShare), Low: lo, High: hi}
 }
 
 // centre splits a range into a spread around one or two offsets: the offsets

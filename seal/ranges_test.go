@@ -229,6 +229,7 @@ func extremes(rt *rapid.T, f Facts, r Request, out *Ranges) {
 			for c := range e[i] {
 				e[i][c] = int16(off + []int{g.Lo, g.Hi}[rnd.IntN(2)])
 			}
+			g.placeOutliers(e[i], rnd.IntN)
 		}
 		for i := range f.Solution.Tensors {
 			t := &f.Solution.Tensors[i]

@@ -30,12 +30,13 @@ type (
 		Dynamic []dynamicVector `json:"dynamic"`
 	}
 	groupVector struct {
-		ID        string  `json:"id"`
-		Classes   int     `json:"classes"`
-		Offsets   []int   `json:"offsets"`
-		Lo        int     `json:"lo"`
-		Hi        int     `json:"hi"`
-		Exponents []int16 `json:"exponents"`
+		ID        string    `json:"id"`
+		Classes   int       `json:"classes"`
+		Offsets   []int     `json:"offsets"`
+		Lo        int       `json:"lo"`
+		Hi        int       `json:"hi"`
+		Outliers  *Outliers `json:"outliers,omitempty"`
+		Exponents []int16   `json:"exponents"`
 	}
 	dynamicVector struct {
 		Layer  int     `json:"layer"`
@@ -55,9 +56,15 @@ func vectors() sealVectors {
 			{ID: "ffn:model.layers.31.mlp.up_proj", Classes: 40, Offsets: []int{0}, Lo: -6, Hi: 6},
 			{ID: "qk:größe/层", Classes: 5, Offsets: []int{-3, 0, 7}, Lo: 0, Hi: 0},
 			{ID: "wide", Classes: 6, Offsets: []int{0}, Lo: -2000, Hi: 2000},
+			{ID: "norm:outliers", Classes: 12, Offsets: []int{0}, Lo: -4, Hi: 4, Outliers: Outliers{Count: 2, Low: -38, High: 38}},
+			{ID: "all outliers", Classes: 2, Offsets: []int{7}, Outliers: Outliers{Count: 1, Low: -1, High: 1}},
 			{ID: "empty", Classes: 0, Offsets: []int{0}, Lo: -1, Hi: 1},
 		} {
-			v.Groups = append(v.Groups, groupVector{g.ID, g.Classes, g.Offsets, g.Lo, g.Hi, g.exponents(key)})
+			gv := groupVector{g.ID, g.Classes, g.Offsets, g.Lo, g.Hi, nil, g.exponents(key)}
+			if g.Outliers.Count > 0 {
+				gv.Outliers = &g.Outliers
+			}
+			v.Groups = append(v.Groups, gv)
 		}
 		for _, layer := range []int{0, 1, 31} {
 			f := RealFactors([]gauge.Group{{Kind: gauge.VO, Layer: layer}}, Dynamic, 100, key)

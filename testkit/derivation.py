@@ -70,7 +70,15 @@ def exponents(seal_key, group):
     s = Stream(seal_key, group["id"])
     offset = group["offsets"][s.intn(len(group["offsets"]))]
     width = group["hi"] - group["lo"] + 1
-    return [offset + group["lo"] + s.intn(width) for _ in range(group["classes"])]
+    out = [offset + group["lo"] + s.intn(width) for _ in range(group["classes"])]
+    o = group.get("outliers")
+    if o:
+        at = list(range(group["classes"]))
+        for i in range(2 * o["count"]):
+            j = i + s.intn(len(at) - i)
+            at[i], at[j] = at[j], at[i]
+            out[at[i]] = o["low"] if i < o["count"] else o["high"]
+    return out
 
 
 def dynamic_factor(seal_key, scale, layer):

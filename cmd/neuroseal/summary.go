@@ -31,6 +31,11 @@ func kinds(rows []neuroseal.GroupRow, planned []manifest.Group) []kindRow {
 	plan := map[string]seal.Group{}
 	for _, g := range planned {
 		plan[g.ID] = seal.Group{Classes: g.Classes, Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi}
+		if o := g.Outliers; o != nil {
+			p := plan[g.ID]
+			p.Outliers = seal.Outliers(*o)
+			plan[g.ID] = p
+		}
 	}
 	var out []kindRow
 	for _, r := range rows {
