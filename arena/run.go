@@ -110,7 +110,7 @@ func (r *Recipe) NeedsBase() bool {
 // sweeps returns the sweep of a recipe on a model over what has been found.
 func (m *Meta) sweep(r Recipe, role Role, get func(id string) *Result) *sweep {
 	return &sweep{
-		rates: r.Rates, refine: m.Suite.Refine, extend: m.Suite.Extend, seeds: m.Suite.Seeds,
+		rates: r.Rates, refine: m.Suite.Refine, extend: m.Suite.Extend, seeds: m.Suite.Seeds, bound: m.Unigram,
 		long:   role == Sealed && m.Suite.Long > 1,
 		result: func(p point) *Result { return get(m.trial(r, role, p).ID()) },
 	}

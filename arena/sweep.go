@@ -30,13 +30,14 @@ func (p point) lr() float64 {
 }
 
 // sweep decides, from what is known, which trials of a recipe on a model to run
-// next: decades first; then further while the best lies at an end; then ever
+// next: decades first; then further while the best lies at an end, or nothing was learned; then ever
 // finer around the best; then other seeds at the best; then the long run. An
 // attacker tunes, so nothing here depends on what the seal's author would like.
 type sweep struct {
 	rates          Rates
 	refine, extend int
 	seeds          int
+	bound          float64 // only a loss below it was learned
 	long           bool
 	result         func(point) *Result // nil: not run yet
 }
@@ -139,20 +140,23 @@ func (s *sweep) missing(ps []point) []point {
 	return out
 }
 
-// extended returns the grid with the decades beyond its ends that the results
-// ask for; the second list is what of it has not been run.
+// extended returns the grid with the rates beyond its ends that the results ask
+// for; the second list is what of it has not been run. Where nothing happens
+// the steps grow.
 func (s *sweep) extended(grid []point) (all, missing []point) {
-	lo, hi, step := grid[0].rate, grid[len(grid)-1].rate, perDecade*s.stride()
+	lo, hi := grid[0].rate, grid[len(grid)-1].rate
+	down, up := perDecade*s.stride(), perDecade*s.stride()
 	for range s.extend {
-		down, up := s.wants(grid)
+		below, above := s.wants(grid)
 		var more []point
-		if down {
-			lo -= step
+		if below {
+			lo -= down
 			more = append(more, point{rate: lo, seed: 1})
 		}
-		if up {
-			hi += step
+		if above {
+			hi += up
 			more = append(more, point{rate: hi, seed: 1})
+			up *= 2
 		}
 		if len(more) == 0 {
 			break
@@ -165,27 +169,32 @@ func (s *sweep) extended(grid []point) (all, missing []point) {
 	return grid, nil
 }
 
-// wants says on which side the sweep should go on: where the best rate is the
-// last one; below, when even the smallest rate diverges; above, when even the
-// largest changes nothing.
+// wants says on which side the sweep should go on. Where something was learned:
+// on the side where the best rate is the last one. Where nothing was: to smaller
+// rates until they change nothing, and to larger ones while they change nothing.
 func (s *sweep) wants(grid []point) (down, up bool) {
 	sorted := slices.Clone(grid)
 	slices.SortFunc(sorted, func(a, b point) int { return a.rate - b.rate })
 	first, last := sorted[0], sorted[len(sorted)-1]
-	if best, ok := s.best(grid); ok {
+	if best, ok := s.best(grid); ok && s.result(best).Best() < s.bound {
 		return best.rate == first.rate, best.rate == last.rate
 	}
-	return s.diverged(first), !s.diverged(last)
+	return !s.flat(first), s.flat(last)
+}
+
+// flat reports whether a rate was too small to change anything.
+func (s *sweep) flat(p point) bool {
+	r := s.result(p)
+	if r == nil || r.Status != Done || len(r.Evals) == 0 {
+		return false
+	}
+	end := float64(r.Evals[len(r.Evals)-1].Target)
+	return math.Abs(end-r.Start()) <= noise*r.Start()
 }
 
 func (s *sweep) impossible(p point) bool {
 	r := s.result(p)
 	return r != nil && r.Status == Impossible
-}
-
-func (s *sweep) diverged(p point) bool {
-	r := s.result(p)
-	return r != nil && r.Status == Diverged
 }
 
 // best is the rate with the lowest loss among those that learned anything.
