@@ -58,6 +58,16 @@ func (s *sweep) next() []point {
 	if len(m) > 0 {
 		return m
 	}
+	for {
+		more := s.gaps(grid)
+		if len(more) == 0 {
+			break
+		}
+		if m := s.missing(more); len(m) > 0 {
+			return m
+		}
+		grid = append(grid, more...)
+	}
 	for i := range s.refine {
 		var finer []point
 		for _, rate := range s.around(grid, (perDecade*s.stride())>>(i+1)) {
@@ -156,7 +166,9 @@ func (s *sweep) extended(grid []point) (all, missing []point) {
 		if above {
 			hi += up
 			more = append(more, point{rate: hi, seed: 1})
-			up *= 2
+			if s.flat(point{rate: hi - up, seed: 1}) {
+				up *= 2
+			}
 		}
 		if len(more) == 0 {
 			break
@@ -169,6 +181,33 @@ func (s *sweep) extended(grid []point) (all, missing []point) {
 	return grid, nil
 }
 
+// gaps returns rates between the best one, or the brink, and its neighbours
+// where growing steps have left more than the first distance.
+func (s *sweep) gaps(grid []point) []point {
+	mid, ok := s.best(grid)
+	if !ok {
+		if mid, ok = s.brink(grid); !ok {
+			return nil
+		}
+	}
+	below, above := math.MinInt, math.MaxInt
+	for _, p := range grid {
+		if p.rate < mid.rate {
+			below = max(below, p.rate)
+		}
+		if p.rate > mid.rate {
+			above = min(above, p.rate)
+		}
+	}
+	var out []point
+	for _, next := range []int{below, above} {
+		if d := (next - mid.rate) / 2; next != math.MinInt && next != math.MaxInt && max(d, -d) >= perDecade*s.stride() {
+			out = append(out, point{rate: mid.rate + d, seed: 1})
+		}
+	}
+	return out
+}
+
 // wants says on which side the sweep should go on. Where something was learned:
 // on the side where the best rate is the last one. Where nothing was: to smaller
 // rates until they change nothing, and to larger ones while they change nothing.
@@ -176,10 +215,11 @@ func (s *sweep) wants(grid []point) (down, up bool) {
 	sorted := slices.Clone(grid)
 	slices.SortFunc(sorted, func(a, b point) int { return a.rate - b.rate })
 	first, last := sorted[0], sorted[len(sorted)-1]
-	if best, ok := s.best(grid); ok && s.result(best).Best() < s.bound {
+	best, ok := s.best(grid)
+	if ok && s.result(best).Best() < s.bound {
 		return best.rate == first.rate, best.rate == last.rate
 	}
-	return !s.flat(first), s.flat(last)
+	return !s.flat(first), s.flat(last) || ok && best.rate == last.rate
 }
 
 // flat reports whether a rate was too small to change anything.

@@ -43,6 +43,15 @@ var mayImport = map[string][]string{
 	"": {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
 		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal"},
 	// Nothing but the command knows the arena.
+	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
+	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
+	"arena/attack":           {"", "internal/atomicdir", "internal/fault", "checkpoint", "manifest", "arena", "arena/corpus", "arena/informed", "arena/specimen"},
+	"arena/specimen":         {"internal/atomicdir", "internal/demo/text", "internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "arch", "manifest", "probe", "arena/train"},
+	"arena/informed":         {"", "internal/atomicdir", "internal/dtype", "internal/fault", "checkpoint", "safetensors", "graph", "arch", "gauge", "tensor", "manifest", "probe"},
+	"arena/corpus/parquet":   {"internal/fault"},
+	"arena/corpus/tokenizer": {"internal/fault"},
+	"arena/corpus": {"internal/atomicdir", "internal/demo/text", "internal/fault",
+		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
 		"internal/ui", "keys", "manifest", "probe", "seal"},
@@ -51,7 +60,9 @@ var mayImport = map[string][]string{
 	"internal/demo":         {"internal/fault"},
 	"internal/demo/text":    {},
 	"internal/demo/gentext": {"internal/demo/text"},
+	"tools/specimens":       {"internal/fault", "arena/specimen"},
 	"tools/bench-seal":      {"internal/atomicdir", "internal/dtype", "keys", "safetensors"},
+	"tools/bench-train":     {"arch", "arena/train", "graph", "internal/dtype"},
 }
 
 // forbiddenNames say nothing about what a reader finds in a package.
