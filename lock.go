@@ -299,7 +299,7 @@ func promise(p seal.Profile, growth bool) manifest.Promise {
 		m.Runs = append(m.Runs, "fp16")
 		m.Quantisers = []string{"block quantisers of 64 to 256 with F32 scales"}
 	case p == seal.Strong:
-		m.Quantisers = []string{"block quantisers of 64 to 256 with F32 scales"}
+		m.Quantisers = []string{"block quantisers of 64 with F32 scales (NF4)"}
 	}
 	return m
 }

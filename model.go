@@ -242,11 +242,11 @@ func (m *model) tokens() []int {
 }
 
 // blockOf is the length of the blocks on which factors are constant along an
-// input axis of the given width: the largest power of two, from 64 up to 256,
-// that divides it, so that no quantiser's block of 64, 128 or 256 mixes two
-// factors; where 64 does not divide it, the whole axis.
-func blockOf(width int) int {
-	for b := 256; b >= 64; b /= 2 {
+// input axis of the given width: the largest power of two, from 64 up to most,
+// that divides it, so that no quantiser's block of 64 … most mixes two factors;
+// where 64 does not divide it, the whole axis.
+func blockOf(width, most int) int {
+	for b := most; b >= 64; b /= 2 {
 		if width%b == 0 {
 			return b
 		}
@@ -259,7 +259,14 @@ func restrict(sol *gauge.Solution, p seal.Profile) *gauge.Solution {
 	if p == seal.Max {
 		return sol
 	}
-	return sol.Merge(func(t *gauge.Tensor) int { return blockOf(t.Shape[t.Input]) })
+	// Portable's blocks fit every usual quantiser. Strong's fit NF4 and its like,
+	// whose scales are F32 and whose blocks have 64 elements: of smaller blocks
+	// there are more, and what an attacker may train at one learning rate is less.
+	most := 256
+	if p == seal.Strong {
+		most = 64
+	}
+	return sol.Merge(func(t *gauge.Tensor) int { return blockOf(t.Shape[t.Input], most) })
 }
 
 // coverage is the share of all parameters whose element some factor may move,
