@@ -2,20 +2,17 @@ package neuroseal
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math"
 	"path"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/neuroseal/neuroseal/arch"
-	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -72,6 +69,34 @@ const observeTokens = 4
 // Lock seals a checkpoint. The output becomes visible when it is complete; the
 // source is only read.
 func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
+	l, err := openLocker(o)
+	if err != nil {
+		return nil, err
+	}
+	defer l.m.ck.Close()
+	if !o.DryRun {
+		if err := l.checkOutput(); err != nil {
+			return nil, err
+		}
+		if err := checkSpace(o.Output, l.m.ck.TotalBytes()); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.solve(); err != nil {
+		return nil, err
+	}
+	if err := l.plan(ctx); err != nil {
+		return nil, err
+	}
+	if o.DryRun {
+		return l.result(), nil
+	}
+	res := l.result()
+	return res, l.write(ctx, res)
+}
+
+// openLocker opens the source of a lock.
+func openLocker(o LockOptions) (*locker, error) {
 	o.Progress = orSilent(o.Progress)
 	if err := o.defaults(); err != nil {
 		return nil, err
@@ -83,31 +108,27 @@ func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer m.ck.Close()
-	if !o.DryRun {
-		if err := m.ck.CheckOutput(o.Output); err != nil {
-			return nil, err
-		}
-		if err := atomicdir.Check(o.Output, atomicdir.Options{Force: o.Force}); err != nil {
-			return nil, err
-		}
-		if err := checkSpace(o.Output, m.ck.TotalBytes()); err != nil {
-			return nil, err
-		}
+	return &locker{o: o, m: m, measure: m}, nil
+}
+
+// checkOutput refuses an output that cannot be written, before any long work.
+func (l *locker) checkOutput() error {
+	if err := l.m.ck.CheckOutput(l.o.Output); err != nil {
+		return err
 	}
-	sol, err := gauge.Solve(m.net.Graph)
-	if err != nil {
-		return nil, fault.Wrap(fault.Unsupported, err, "deriving pairs")
+	return atomicdir.Check(l.o.Output, atomicdir.Options{Force: l.o.Force})
+}
+
+// solve derives the pairs.
+func (l *locker) solve() (err error) {
+	if l.full, err = gauge.Solve(l.m.net.Graph); err != nil {
+		return fault.Wrap(fault.Unsupported, err, "deriving pairs")
 	}
-	l := &locker{o: o, m: m, full: sol}
-	if err := l.plan(ctx); err != nil {
-		return nil, err
-	}
-	res := &LockResult{Manifest: l.man, Explain: l.explain, Bytes: m.ck.TotalBytes(), Output: o.Output}
-	if o.DryRun {
-		return res, nil
-	}
-	return res, l.write(ctx, res)
+	return nil
+}
+
+func (l *locker) result() *LockResult {
+	return &LockResult{Manifest: l.man, Explain: l.explain, Bytes: l.m.ck.TotalBytes(), Output: l.o.Output}
 }
 
 func (o *LockOptions) defaults() error {
@@ -142,6 +163,7 @@ func (o *LockOptions) defaults() error {
 type locker struct {
 	o       LockOptions
 	m       *model
+	measure measurer
 	full    *gauge.Solution // all freedom
 	sol     *gauge.Solution // after the profile's blocks
 	seal    seal.Plan
@@ -151,9 +173,15 @@ type locker struct {
 	explain []Explanation
 }
 
+// measurer tells what the weights are like. A model measures itself.
+type measurer interface {
+	scan(context.Context, Progress) (map[string]*dtype.Stats, map[string]int, error)
+	observe(context.Context, *gauge.Solution, Progress) ([]float64, error)
+}
+
 // plan chooses what moves and how far.
 func (l *locker) plan(ctx context.Context) error {
-	stats, normal16, err := l.m.scan(ctx, l.o.Progress)
+	stats, normal16, err := l.measure.scan(ctx, l.o.Progress)
 	if err != nil {
 		return err
 	}
@@ -197,7 +225,7 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 		r.Bound = int(math.Log2(l.man.Scale))
 	}
 	if l.o.Profile == seal.Portable {
-		if f.Observed, err = l.m.observe(ctx, l.sol, l.o.Progress); err != nil {
+		if f.Observed, err = l.measure.observe(ctx, l.sol, l.o.Progress); err != nil {
 			return err
 		}
 	}
@@ -328,89 +356,4 @@ func CheckPatterns(patterns []string) error {
 		}
 	}
 	return nil
-}
-
-// write makes the output.
-func (l *locker) write(ctx context.Context, res *LockResult) error {
-	sums := newChecksums()
-	w := rewriting{
-		ck: l.m.ck, dst: l.o.Output, force: l.o.Force, notice: l.o.Notice, stage: "sealing", progress: l.o.Progress,
-		opt: checkpoint.RewriteOptions{Edit: l.editors(sums)},
-	}
-	if l.conf != nil {
-		w.opt.Override = map[string][]byte{"config.json": l.conf}
-	}
-	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
-		for _, f := range out.LeftOut {
-			res.LeftOut = append(res.LeftOut, f.Path)
-			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
-		}
-		l.files(out)
-		l.man.Checksums = sums.list(l.m.ck)
-		l.man.Keyslots = l.o.Slots
-		if l.o.Method != seal.Static {
-			l.man.SealID = sealID(l.o.Key, l.man)
-			l.man.Sign(l.o.Key)
-		}
-		return writeFile(dir, manifest.Name, l.man.Marshal())
-	})
-}
-
-// editors returns the factory of per-tensor editors.
-func (l *locker) editors(sums *checksums) func(checkpoint.Tensor) checkpoint.Editor {
-	moves := map[string]*gauge.Tensor{}
-	for i := range l.seal.Tensors {
-		moves[l.seal.Tensors[i].Name] = &l.seal.Tensors[i]
-	}
-	var e [][]int16
-	if l.o.Method == seal.Gauge {
-		e = l.seal.Exponents(l.o.Key)
-	}
-	return func(t checkpoint.Tensor) checkpoint.Editor {
-		var ed checkpoint.Editor
-		if p := moves[t.Name]; p != nil {
-			if l.o.Method == seal.Gauge {
-				if s := seal.NewScaler(p, t.DType, e, 1); s != nil {
-					ed = s
-				}
-			} else if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
-				ed = s
-			}
-		}
-		return sums.wrap(t, ed)
-	}
-}
-
-// files records the digests of all files, and of the original as a whole.
-func (l *locker) files(out *checkpoint.RewriteResult) {
-	for _, f := range out.Files {
-		e := manifest.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256Out, Original: f.SHA256In, OriginalSize: f.Size}
-		for _, p := range l.man.Patches {
-			if p.Path == f.Path {
-				e.OriginalSize -= int64(len(p.After) - len(p.Before))
-			}
-		}
-		l.man.Files = append(l.man.Files, e)
-	}
-	l.man.OriginalDigest = digestOf(l.man.Files)
-}
-
-// digestOf is the digest of an original as a whole: SHA-256 over its files'
-// lines "sha256  path\n" in order of path, as sha256sum would print them.
-func digestOf(files []manifest.File) string {
-	var lines []string
-	for _, f := range files {
-		if f.Original != "" {
-			lines = append(lines, f.Original+"  "+f.Path+"\n")
-		}
-	}
-	sort.Slice(lines, func(i, j int) bool { return lines[i][64:] < lines[j][64:] })
-	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// sealID names a seal: it depends on the key and on what was sealed, so that
-// the same input gives the same name.
-func sealID(k keys.SealKey, m *manifest.Manifest) string {
-	return k.MAC([]byte("seal id\x00" + m.OriginalDigest + "\x00" + m.Profile + "\x00" + m.Method))[:16]
 }

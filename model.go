@@ -130,17 +130,30 @@ func (m *model) epsilons(keys []gauge.EpsMove) (map[string]float64, error) {
 
 // scan reads every float tensor once and returns its statistics.
 func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, map[string]int, error) {
+	p.Stage("reading weights", m.scanBytes())
+	return m.gather(ctx, measurable, func(_ checkpoint.Tensor, buf []byte) { p.Add(int64(len(buf))) })
+}
+
+// measurable tells the tensors that have statistics.
+func measurable(t checkpoint.Tensor) bool { return t.DType.Scalable() }
+
+// scanBytes is how much scan reads.
+func (m *model) scanBytes() (n int64) {
+	for _, t := range m.ck.Tensors() {
+		if measurable(t) {
+			n += t.Size
+		}
+	}
+	return n
+}
+
+// gather reads the tensors that want accepts and returns their statistics.
+// visit sees every chunk: those of one tensor in order and one at a time, those
+// of several at once.
+func (m *model) gather(ctx context.Context, want func(checkpoint.Tensor) bool, visit func(checkpoint.Tensor, []byte)) (map[string]*dtype.Stats, map[string]int, error) {
 	var mu sync.Mutex
 	stats := map[string]*dtype.Stats{}
 	normal16 := map[string]int{}
-	want := func(t checkpoint.Tensor) bool { return t.DType.Scalable() }
-	var total int64
-	for _, t := range m.ck.Tensors() {
-		if want(t) {
-			total += t.Size
-		}
-	}
-	p.Stage("reading weights", total)
 	err := m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
 		var s dtype.Stats
 		rows(t, buf, func(row []byte) { s.Row(t.DType, row) })
@@ -149,7 +162,6 @@ func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, 
 			e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		if stats[t.Name] == nil {
 			stats[t.Name] = &dtype.Stats{}
 		}
@@ -157,7 +169,8 @@ func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, 
 		if old, had := normal16[t.Name]; ok && (!had || e < old) {
 			normal16[t.Name] = e
 		}
-		p.Add(int64(len(buf)))
+		mu.Unlock()
+		visit(t, buf)
 		return nil
 	})
 	return stats, normal16, err

@@ -17,12 +17,18 @@ type rewriting struct {
 	stage    string
 	progress Progress
 	opt      checkpoint.RewriteOptions
+
+	need  int64                      // bytes of disk; 0: as many as the checkpoint has
+	place func(*atomicdir.Dir) error // puts the shards of opt.Placed there
 }
 
 // run writes the folder and lets finish look at it, and add to it, before it
 // becomes visible.
 func (w rewriting) run(ctx context.Context, finish func(*atomicdir.Dir, *checkpoint.RewriteResult) error) error {
-	if err := checkSpace(w.dst, w.ck.TotalBytes()); err != nil {
+	if w.need == 0 {
+		w.need = w.ck.TotalBytes()
+	}
+	if err := checkSpace(w.dst, w.need); err != nil {
 		return err
 	}
 	dir, err := atomicdir.Create(w.dst, atomicdir.Options{Force: w.force, Notice: w.notice})
@@ -30,6 +36,11 @@ func (w rewriting) run(ctx context.Context, finish func(*atomicdir.Dir, *checkpo
 		return err
 	}
 	defer dir.Abort()
+	if w.place != nil {
+		if err := w.place(dir); err != nil {
+			return err
+		}
+	}
 	w.opt.Progress = w.progress.Add
 	w.progress.Stage(w.stage, w.ck.RewriteBytes(w.opt))
 	out, err := w.ck.Rewrite(ctx, dir, w.opt)

@@ -101,6 +101,7 @@ func (l *local) task(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
+	r.PrepareSeconds, r.BytesRead = t.Paths.PrepareSeconds, t.Paths.BytesRead
 	return l.each(r)
 }
 

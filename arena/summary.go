@@ -81,7 +81,7 @@ type Break struct {
 	Recipe    string  `json:"recipe"`
 	Class     Class   `json:"class"`
 	Seconds   float64 `json:"seconds"`    // preparation and training of the attacker's best run
-	BytesRead int64   `json:"bytes_read"` // by the preparation, and once to load the model
+	BytesRead int64   `json:"bytes_read"` // by the preparation; training loads the model besides
 }
 
 // Score is what became of a recipe.

@@ -15,7 +15,10 @@ type point struct {
 	long bool
 }
 
-const perDecade = 8
+const (
+	perDecade = 8
+	farthest  = 36 * perDecade // beyond, a rate is no float32
+)
 
 // lr is the point's learning rate, to four digits.
 func (p point) lr() float64 {
@@ -170,6 +173,7 @@ func (s *sweep) extended(grid []point) (all, missing []point) {
 				up *= 2
 			}
 		}
+		more = slices.DeleteFunc(more, func(p point) bool { return p.rate < -farthest || p.rate > farthest })
 		if len(more) == 0 {
 			break
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -38,6 +39,9 @@ type RewriteOptions struct {
 	// Skip says by relative path which other files are left out. If it is nil,
 	// those that are File.Sensitive are. Shards and overrides always stay.
 	Skip func(rel string) bool
+	// Placed holds shards, by path, that are in the output already: they are
+	// not written, and listed as they stand here.
+	Placed map[string]FileResult
 	// Workers is how many files are worked on at once; 0 stands for the number
 	// of processors.
 	Workers int
@@ -77,7 +81,7 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 		return nil, err
 	}
 	r := &rewriter{c: c, dst: dst, opt: opt, pool: newPool()}
-	res.Files = make([]FileResult, len(jobs))
+	res.Files = make([]FileResult, len(jobs), len(jobs)+len(opt.Placed))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers(opt.Workers))
 	for i, j := range jobs {
@@ -92,8 +96,25 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 	if err := finish(ctx, g.Wait()); err != nil {
 		return nil, err
 	}
+	for _, f := range opt.Placed {
+		res.Files = append(res.Files, f)
+	}
 	slices.SortFunc(res.Files, func(a, b FileResult) int { return cmp.Compare(a.Path, b.Path) })
 	return res, nil
+}
+
+// RewriteShard writes one shard, by its position in Shards, to out: the bytes
+// that Rewrite writes for it, which depend on no other shard. Of opt, Edit and
+// Progress count. Errors are those of Rewrite.
+func (c *Checkpoint) RewriteShard(ctx context.Context, shard int, out io.Writer, opt RewriteOptions) (FileResult, error) {
+	s := &c.shards[shard]
+	r := &rewriter{c: c, opt: opt, pool: newPool()}
+	res := FileResult{Path: s.Path}
+	err := finish(ctx, r.copy(ctx, job{rel: s.Path, size: s.Size, shard: shard}, out, &res))
+	if err != nil {
+		err = fault.Wrap(fault.KindOf(err), err, "%s", s.Path)
+	}
+	return res, err
 }
 
 // RewriteBytes returns how many bytes Rewrite reads with these options: the sum
@@ -170,6 +191,9 @@ func (c *Checkpoint) plan(opt RewriteOptions) ([]job, *RewriteResult, error) {
 	for i, s := range c.shards {
 		if _, ok := rest[s.Path]; ok {
 			return nil, nil, fault.New(fault.General, "shard %s cannot be replaced as a whole", s.Path)
+		}
+		if _, ok := opt.Placed[s.Path]; ok {
+			continue
 		}
 		jobs = append(jobs, job{rel: s.Path, size: s.Size, shard: i})
 	}
@@ -248,7 +272,7 @@ func (r *rewriter) fill(ctx context.Context, j job, res *FileResult) error {
 	return err
 }
 
-func writeAdded(out *atomicdir.File, content []byte, res *FileResult) error {
+func writeAdded(out io.Writer, content []byte, res *FileResult) error {
 	sum := sha256.Sum256(content)
 	res.Size, res.SHA256Out = int64(len(content)), hex.EncodeToString(sum[:])
 	_, err := out.Write(content)
@@ -257,7 +281,7 @@ func writeAdded(out *atomicdir.File, content []byte, res *FileResult) error {
 
 // copy runs the input through the pipeline. Of a replaced file, the input is
 // only hashed.
-func (r *rewriter) copy(ctx context.Context, j job, out *atomicdir.File, res *FileResult) error {
+func (r *rewriter) copy(ctx context.Context, j job, out io.Writer, res *FileResult) error {
 	p := &pipe{size: j.size, pool: r.pool, progress: r.opt.Progress, out: out}
 	if j.shard >= 0 {
 		s := &r.c.shards[j.shard]

@@ -7,8 +7,9 @@
 // split among goroutines. The products add in a fixed order that looks at no
 // value, so multiplying operands by powers of two commutes with them bit for
 // bit while nothing overflows or becomes subnormal; RMSNorm commutes with x·2ⁿ,
-// eps·4ⁿ. On amd64 with AVX2, FMA and F16C assembly is used, elsewhere Go; the
-// two agree to rounding, not to the bit.
+// eps·4ⁿ. On amd64 with AVX2, FMA and F16C assembly is used, on arm64 NEON for
+// training's matrix product and vector functions, elsewhere Go; they agree to
+// rounding, not to the bit.
 package tensor
 
 //go:generate go -C asm run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg tensor

@@ -4,23 +4,40 @@
 
 package tensor
 
-// gemm6x16 adds alpha·a·b to the tile c of 6 × 16, whose rows are ldc
-// elements apart; a holds k columns of 6, b k rows of 16. It needs AVX2 and FMA.
+// gemm6x16 adds alpha·a·b to the tile c of 6 × 16, whose rows are ldc elements
+// apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements
+// from a, row p of b p·sb from b. It needs AVX2 and FMA.
 //
 //go:noescape
-func gemm6x16(k int, a *float32, b *float32, c *float32, ldc int, alpha float32)
+func gemm6x16(k int, a *float32, sa int, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)
 
-// gemm8x32 adds alpha·a·b to the tile c of 8 × 32, whose rows are ldc
-// elements apart; a holds k columns of 8, b k rows of 32. It needs AVX-512F.
+// gemm12x32 adds alpha·a·b to the tile c of 12 × 32, whose rows are ldc elements
+// apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements
+// from a, row p of b p·sb from b. It needs AVX-512F.
 //
 //go:noescape
-func gemm8x32(k int, a *float32, b *float32, c *float32, ldc int, alpha float32)
+func gemm12x32(k int, a *float32, sa int, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)
 
-// gemm8x16 adds alpha·a·b to the tile c of 8 × 16, whose rows are ldc
-// elements apart; a holds k columns of 8, b k rows of 16. It needs AVX-512F.
+// gemm12x16 adds alpha·a·b to the tile c of 12 × 16, whose rows are ldc elements
+// apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements
+// from a, row p of b p·sb from b. It needs AVX-512F.
 //
 //go:noescape
-func gemm8x16(k int, a *float32, b *float32, c *float32, ldc int, alpha float32)
+func gemm12x16(k int, a *float32, sa int, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)
+
+// gemm8x32 adds alpha·a·b to the tile c of 8 × 32, whose rows are ldc elements
+// apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements
+// from a, row p of b p·sb from b. It needs AVX-512F.
+//
+//go:noescape
+func gemm8x32(k int, a *float32, sa int, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)
+
+// gemm8x16 adds alpha·a·b to the tile c of 8 × 16, whose rows are ldc elements
+// apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements
+// from a, row p of b p·sb from b. It needs AVX-512F.
+//
+//go:noescape
+func gemm8x16(k int, a *float32, sa int, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)
 
 // transpose8 writes 8 rows of n elements, a multiple of 8, lds elements
 // apart, as n rows of eight, ldd elements apart, in ascending order.
@@ -28,11 +45,35 @@ func gemm8x16(k int, a *float32, b *float32, c *float32, ldc int, alpha float32)
 //go:noescape
 func transpose8(dst *float32, ldd int, src *float32, lds int, n int)
 
-// transpose6 writes 6 rows of n elements, a multiple of 8, lds elements
-// apart, as n rows of eight, ldd elements apart, in ascending order.
+// copy32 writes n groups of 32 elements, at least one, one after another; they are
+// ld elements apart in src.
 //
 //go:noescape
-func transpose6(dst *float32, ldd int, src *float32, lds int, n int)
+func copy32(dst *float32, src *float32, ld int, n int)
+
+// copy16 writes n groups of 16 elements, at least one, one after another; they are
+// ld elements apart in src.
+//
+//go:noescape
+func copy16(dst *float32, src *float32, ld int, n int)
+
+// copy12 writes n groups of 12 elements, at least one, one after another; they are
+// ld elements apart in src.
+//
+//go:noescape
+func copy12(dst *float32, src *float32, ld int, n int)
+
+// widen32 writes n groups of 32 elements, at least one, one after another; they are
+// ld elements apart in src.
+//
+//go:noescape
+func widen32(dst *float32, src *byte, ld int, n int)
+
+// widen16 writes n groups of 16 elements, at least one, one after another; they are
+// ld elements apart in src.
+//
+//go:noescape
+func widen16(dst *float32, src *byte, ld int, n int)
 
 // vecExp sets dst to e^x; n is a positive multiple of 8.
 //

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/neuroseal/neuroseal/internal/dtype"
 )
 
 // everyKernel runs f with each kernel that this machine has.
@@ -19,6 +21,9 @@ func TestGemm(t *testing.T) {
 	everyKernel(t, func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			m, n, k := rapid.IntRange(1, 70).Draw(t, "m"), rapid.IntRange(1, 70).Draw(t, "n"), rapid.IntRange(0, 600).Draw(t, "k")
+			if rapid.IntRange(0, 9).Draw(t, "tall") == 0 { // several blocks of rows
+				m += 140
+			}
 			ta, tb := rapid.Bool().Draw(t, "ta"), rapid.Bool().Draw(t, "tb")
 			pad := rapid.IntRange(0, 3).Draw(t, "pad")
 			beta := rapid.SampledFrom([]float32{0, 1, -0.5}).Draw(t, "beta")
@@ -74,21 +79,65 @@ func at(trans bool, x []float32, ld, i, j int) float32 {
 func TestGemmParts(t *testing.T) {
 	everyKernel(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(3, 1))
-		for _, s := range [][3]int{{150, 90, 300}, {40, 700, 130}, {7, 3, 520}} {
+		for _, s := range [][3]int{{150, 90, 300}, {40, 700, 130}, {7, 3, 520}, {500, 16, 256}, {16, 300, 512}} {
 			m, n, k := s[0], s[1], s[2]
-			a, b := random(rng, m*k), random(rng, n*k)
-			want := make([]float32, m*n)
-			Gemm(false, true, m, n, k, 1, a, k, b, k, 0, want, n)
-			for _, w := range []int{2, 3, 5} {
+			for mode := range 8 {
+				if testing.Short() && m*n > 20000 && mode%3 != 0 {
+					continue // an emulator takes minutes
+				}
+				ta, tb, lda := mode&1 != 0, mode&2 != 0, pick(mode&1 != 0, m, k)
+				if mode&4 != 0 {
+					lda = (lda + crowded - 1) / crowded * crowded
+				}
+				ldb := pick(tb, k, n)
+				a, b := random(rng, lda*max(m, k)), random(rng, n*k)
+				want := make([]float32, m*n)
+				Gemm(ta, tb, m, n, k, 1, a, lda, b, ldb, 0, want, n)
+				for _, w := range []int{2, 3, 5} {
+					got := make([]float32, m*n)
+					GemmParallel(w, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, got, n)
+					same(t, fmt.Sprintf("%v, mode %d, with %d workers", s, mode, w), got, want)
+				}
 				got := make([]float32, m*n)
-				GemmParallel(w, false, true, m, n, k, 1, a, k, b, k, 0, got, n)
-				same(t, fmt.Sprintf("%v with %d workers", s, w), got, want)
+				for i := range m {
+					at := i * lda
+					if ta {
+						at = i
+					}
+					Gemm(ta, tb, 1, n, k, 1, a[at:], lda, b, ldb, 0, got[i*n:], n)
+				}
+				same(t, "row by row", got, want)
 			}
-			got := make([]float32, m*n)
-			for i := range m {
-				Gemm(false, true, 1, n, k, 1, a[i*k:], k, b, k, 0, got[i*n:], n)
+		}
+	})
+}
+
+// TestGemmBF16: the bits are those of the widened operand.
+func TestGemmBF16(t *testing.T) {
+	everyKernel(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(8, 1))
+		for _, s := range [][3]int{{70, 90, 300}, {5, 64, 270}, {33, 7, 3}, {30, 600, 40}, {64, 50, 128}} {
+			m, n, k := s[0], s[1], s[2]
+			for _, tb := range []bool{false, true} {
+				ldb := pick(tb, k, n) + 3
+				raw := make([]byte, 2*ldb*max(n, k))
+				for i := range raw {
+					raw[i] = byte(rng.IntN(256))
+					if i%2 == 1 {
+						raw[i] = raw[i]&0x80 | 0x3E
+					}
+				}
+				wide := make([]float32, len(raw)/2)
+				dtype.ToFloat32(dtype.BF16, wide, raw)
+				a, want := random(rng, m*k), random(rng, m*n)
+				got := append([]float32{}, want...)
+				Gemm(false, tb, m, n, k, 0.5, a, k, wide, ldb, 1, want, n)
+				for _, w := range []int{1, 3} {
+					out := append([]float32{}, got...)
+					GemmBF16(w, tb, m, n, k, 0.5, a, k, raw, ldb, 1, out, n)
+					same(t, fmt.Sprintf("%v, transposed %v, %d workers", s, tb, w), out, want)
+				}
 			}
-			same(t, "row by row", got, want)
 		}
 	})
 }

@@ -7,31 +7,35 @@ import (
 
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/fault"
-	"github.com/neuroseal/neuroseal/tensor"
 )
 
 // adapters rewrites nodes as they are copied into a net.
 type adapters struct {
 	n     *net
+	g     *graph.Graph
 	t     Trainable
-	seed  uint64
 	found int
 	embed map[string]bool // weights that are looked up by tokens
-	head  string          // the weight that makes the output
+	head  graph.ID        // the node that makes the output
+	bias  map[graph.ID]graph.ID
+	after map[graph.ID]func(graph.ID) graph.ID // what is added to a node's result
 }
 
-func newAdapters(n *net, g *graph.Graph, t Trainable, seed uint64) (*adapters, error) {
+// headTensor names the output head of a checkpoint that stores none of its own.
+const headTensor = "lm_head.weight"
+
+func newAdapters(n *net, g *graph.Graph, t Trainable) (*adapters, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	a := &adapters{n: n, t: t, seed: seed, embed: map[string]bool{}}
+	a := &adapters{n: n, g: g, t: t, embed: map[string]bool{}, head: -1, bias: biases(g), after: map[graph.ID]func(graph.ID) graph.ID{}}
 	for i := range g.Nodes {
 		x := &g.Nodes[i]
 		if x.Op == graph.OpEmbedding {
 			a.embed[g.Nodes[x.In[0]].Name] = true
 		}
 		if x.Op == graph.OpLinear && len(x.Shape) == 2 {
-			a.head = g.Nodes[x.In[1]].Name // the last one is the head
+			a.head = graph.ID(i) // the last one
 		}
 	}
 	if t.Kind == SoftPrompt {
@@ -44,20 +48,57 @@ func newAdapters(n *net, g *graph.Graph, t Trainable, seed uint64) (*adapters, e
 	return a, nil
 }
 
+// biases returns, for linear maps, the node that adds their bias.
+func biases(g *graph.Graph) map[graph.ID]graph.ID {
+	out, uses := map[graph.ID]graph.ID{}, g.Uses()
+	for i := range g.Nodes {
+		x := &g.Nodes[i]
+		if x.Op != graph.OpAdd {
+			continue
+		}
+		for j, in := range x.In {
+			b := &g.Nodes[x.In[1-j]]
+			if g.Nodes[in].Op == graph.OpLinear && uses[in] == 1 && b.Op == graph.OpWeight && len(b.Shape) == 1 {
+				out[in] = graph.ID(i)
+			}
+		}
+	}
+	return out
+}
+
+// headName is the tensor that makes the output.
+func (a *adapters) headName() string {
+	if a.head < 0 {
+		return ""
+	}
+	return a.n.tensor(a.g.Nodes[a.g.Nodes[a.head].In[1]].Name)
+}
+
+// module returns the tensor after which the module of a linear map is named. A
+// head that shares the embedding's tensor is a module of its own.
+func (a *adapters) module(id graph.ID) string {
+	name := a.g.Nodes[a.g.Nodes[id].In[1]].Name
+	if a.embed[name] {
+		return headTensor
+	}
+	return name
+}
+
 // trains reports whether a tensor of the checkpoint is trained itself.
-func (a *adapters) trains(g *graph.Graph, name string) bool {
+func (a *adapters) trains(name string) bool {
 	ok := false
 	switch a.t.Kind {
 	case Full:
 		ok = true
 	case Tensors:
-		ok = a.selects(name)
+		all := slices.Contains(a.t.Modules, AllLinear) && name != a.headName() && !a.embed[name]
+		ok = all || matches(a.t.Modules, name)
 	case Norms:
-		ok = len(g.Shape(g.Weights()[name])) == 1 && strings.Contains(name, "norm")
+		ok = len(a.g.Shape(a.g.Weights()[name])) == 1 && strings.Contains(name, "norm")
 	case Embeddings:
 		ok = a.embed[name]
 	case Head:
-		ok = name == a.head
+		ok = name == a.headName()
 	}
 	if ok {
 		a.found++
@@ -65,12 +106,9 @@ func (a *adapters) trains(g *graph.Graph, name string) bool {
 	return ok
 }
 
-// selects reports whether Modules name the tensor.
-func (a *adapters) selects(name string) bool {
-	if slices.Contains(a.t.Modules, AllLinear) && name != a.head && !a.embed[name] {
-		return true
-	}
-	return matches(a.t.Modules, name)
+// selects reports whether Modules name a linear map.
+func (a *adapters) selects(id graph.ID) bool {
+	return slices.Contains(a.t.Modules, AllLinear) && id != a.head || matches(a.t.Modules, a.module(id))
 }
 
 func (a *adapters) finish() error {
@@ -79,58 +117,47 @@ func (a *adapters) finish() error {
 			WithHint("patterns match tensor names, such as model.layers.*.self_attn.v_proj.weight")
 	}
 	for _, p := range a.n.params {
-		p.Hidden = len(p.Shape) == 2 && !a.embed[p.Name] && p.Name != a.head
+		p.Hidden = len(p.Shape) == 2 && !a.embed[p.Name] && p.Name != a.headName()
 	}
 	return nil
 }
 
-// apply copies a node whose inputs are remapped, with what is added to it.
-func (a *adapters) apply(x graph.Node) graph.ID {
+// apply copies a node whose inputs are remapped, with what is added to it; id is
+// its place in the graph.
+func (a *adapters) apply(id graph.ID, x graph.Node) graph.ID {
+	y := a.adapt(id, x)
+	if f := a.after[id]; f != nil {
+		return f(y)
+	}
+	return y
+}
+
+func (a *adapters) adapt(id graph.ID, x graph.Node) graph.ID {
 	switch x.Op {
 	case graph.OpLinear:
 		name := a.n.nodes[x.In[1]].Name
-		if name == "" || !slices.Contains([]Kind{LoRA, DoRA, IA3, Residual}, a.t.Kind) || !a.selects(name) {
+		if name == "" || !slices.Contains([]Kind{LoRA, DoRA, IA3, Residual}, a.t.Kind) || !a.selects(id) {
 			break
 		}
 		if !(a.t.Kind == Residual) && x.Transposed {
 			break // no PEFT method reads Conv1D weights the same way
 		}
 		a.found++
-		return a.linear(x, name)
+		return a.linear(id, x)
 	case graph.OpEmbedding:
-		id := a.n.add(x)
+		y := a.n.add(x)
 		name := a.n.nodes[x.In[0]].Name
 		if a.t.Kind == LoRA && matches(a.t.Modules, name) {
 			a.found++
-			return a.embedding(x, name, id)
+			return a.embedding(x, name, y)
 		}
 		if a.t.Kind == SoftPrompt {
 			a.found++
-			return a.prompt(x, id)
+			return a.prompt(x, y)
 		}
-		return id
+		return y
 	}
 	return a.n.add(x)
-}
-
-// leaf adds a trained parameter.
-func (a *adapters) leaf(name string, fill func(x []float32), shape ...int) graph.ID {
-	id := a.n.weight(name, shape)
-	p := a.n.nodes[id].param
-	p.Trained, p.Adapter = true, true
-	p.init = func(p *Param, _ func(string) []float32) {
-		p.Data = make([]float32, p.size())
-		if fill != nil {
-			fill(p.Data)
-		}
-	}
-	return id
-}
-
-func ones(x []float32) {
-	for i := range x {
-		x[i] = 1
-	}
 }
 
 func (a *adapters) scale() float64 {
@@ -138,87 +165,4 @@ func (a *adapters) scale() float64 {
 		return a.t.Alpha / math.Sqrt(float64(a.t.Rank))
 	}
 	return a.t.Alpha / float64(a.t.Rank)
-}
-
-// linear adds an adapter to y = W·x.
-func (a *adapters) linear(x graph.Node, name string) graph.ID {
-	n, module := a.n, strings.TrimSuffix(name, ".weight")
-	in, out := n.shape(x.In[1])[1], x.Shape[len(x.Shape)-1]
-	switch a.t.Kind {
-	case IA3:
-		if matches(a.t.FeedForward, name) {
-			x.In[0] = n.binary(graph.OpMul, x.In[0], a.leaf(module+".ia3_l", ones, in), x)
-			return n.add(x)
-		}
-		return n.binary(graph.OpMul, n.add(x), a.leaf(module+".ia3_l", ones, out), x)
-	case Residual:
-		y := n.add(x)
-		down := a.leaf(module+".adapter_down", func(w []float32) {
-			uniform(w, a.seed, module+".adapter_down", 1/math.Sqrt(float64(out)))
-		}, a.t.Rank, out)
-		up := a.leaf(module+".adapter_up", nil, out, a.t.Rank)
-		h := n.unary(graph.OpReLU, n.linear(y, down, x), 0, x)
-		return n.binary(graph.OpAdd, y, n.linear(h, up, x), x)
-	}
-	wa := a.leaf(module+".lora_A", func(w []float32) { uniform(w, a.seed, module+".lora_A", 1/math.Sqrt(float64(in))) }, a.t.Rank, in)
-	wb := a.leaf(module+".lora_B", nil, out, a.t.Rank)
-	a.plus(wb)
-	base := n.add(x)
-	delta := n.linear(n.unary(graph.OpMulScalar, n.linear(x.In[0], wa, x), a.scale(), x), wb, x)
-	y := n.binary(graph.OpAdd, base, delta, x)
-	if a.t.Kind == LoRA {
-		return y
-	}
-	m := a.leaf(module+".lora_magnitude", nil, out)
-	n.nodes[m].param.init = func(p *Param, weight func(string) []float32) {
-		p.Data = rowNorms(weight(name), out, in)
-	}
-	s := n.add(graph.Node{Op: opDoRAScale, In: []graph.ID{x.In[1], wa, wb, m}, Shape: []int{out}, Scalar: a.scale(), Scope: x.Scope, Layer: x.Layer})
-	return n.binary(graph.OpMul, y, s, x)
-}
-
-// plus gives B its own learning rate.
-func (a *adapters) plus(b graph.ID) {
-	if a.t.Ratio > 0 {
-		a.n.nodes[b].param.LRScale = a.t.Ratio
-	}
-}
-
-// embedding adds s·B·A[token]; as in PEFT, A starts at zero and B normal. A is
-// kept transposed, [V, r].
-func (a *adapters) embedding(x graph.Node, name string, base graph.ID) graph.ID {
-	n, module := a.n, strings.TrimSuffix(name, ".weight")
-	w := n.shape(x.In[0])
-	wa := a.leaf(module+".lora_embedding_A", nil, w[0], a.t.Rank)
-	wb := a.leaf(module+".lora_embedding_B", func(d []float32) { normal(d, a.seed, module+".lora_embedding_B", 1) }, w[1], a.t.Rank)
-	a.plus(wb)
-	h := n.add(graph.Node{Op: graph.OpEmbedding, In: []graph.ID{wa, x.In[1]}, Shape: []int{x.Shape[0], a.t.Rank}, Scope: x.Scope, Layer: x.Layer})
-	return n.binary(graph.OpAdd, base, n.linear(n.unary(graph.OpMulScalar, h, a.scale(), x), wb, x), x)
-}
-
-// prompt puts virtual tokens in place of the first embeddings. They start, as
-// PEFT's do from text, as rows of the embedding, of tokens that the seed chooses.
-func (a *adapters) prompt(x graph.Node, base graph.ID) graph.ID {
-	n, v := a.n, a.t.Virtual
-	name, w := n.nodes[x.In[0]].Name, n.shape(x.In[0])
-	p := a.leaf("prompt_embeddings", nil, v, w[1])
-	n.nodes[p].param.init = func(p *Param, weight func(string) []float32) {
-		p.Data = make([]float32, v*w[1])
-		table, at := weight(name), start(a.seed, p.Name)
-		for i := range v {
-			row := int(unit(at+uint64(i)) * float64(w[0]))
-			copy(p.Data[i*w[1]:(i+1)*w[1]], table[row*w[1]:])
-		}
-	}
-	rest := n.add(graph.Node{Op: graph.OpSlice, In: []graph.ID{base}, Shape: []int{x.Shape[0] - v, w[1]}, Start: v, End: x.Shape[0], Scope: x.Scope, Layer: -1})
-	return n.add(graph.Node{Op: graph.OpConcat, In: []graph.ID{p, rest}, Shape: x.Shape, Scope: x.Scope, Layer: -1})
-}
-
-func rowNorms(w []float32, rows, cols int) []float32 {
-	out := make([]float32, rows)
-	for i := range out {
-		row := w[i*cols : (i+1)*cols]
-		out[i] = float32(math.Sqrt(float64(tensor.VecDot(row, row))))
-	}
-	return out
 }

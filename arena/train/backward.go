@@ -54,6 +54,23 @@ func (c *compiler) backward(id graph.ID, g *buf) {
 	}
 }
 
+// again returns a value that the way back reads. A product by a weight and a gated
+// activation are computed anew there, from operands that are kept in any case:
+// cheap, and their memory is free in between. That is a third of what a decoder
+// layer keeps.
+func (c *compiler) again(id graph.ID) *buf {
+	x := &c.nodes[id]
+	if !x.batched || !x.grad || c.remade[id] {
+		return c.val[id]
+	}
+	gain := x.Op == graph.OpMul && (c.nodes[x.In[0]].param != nil || c.nodes[x.In[1]].param != nil)
+	if gain || x.Op == opSwiGLU {
+		c.forward(id)
+		c.remade[id] = true
+	}
+	return c.val[id]
+}
+
 // addBack passes the gradient on, summed where an operand was broadcast.
 func (c *compiler) addBack(id graph.ID, g *buf) {
 	dims, so, sa, sb := c.boxes(id)

@@ -13,7 +13,9 @@ type compiler struct {
 	batch   int
 	workers int
 	ids     *[]int32 // the tokens of a step, batch × T
-	loss    func(logits, grad *buf)
+	loss    lossFunc
+
+	headLimit int // see headRows; 0: the logits are one value
 
 	val     []*buf
 	grads   []*buf
@@ -22,24 +24,22 @@ type compiler struct {
 	leafG   map[*Param]*buf
 	seen    map[*Param]bool   // its gradient has been written
 	inv     map[graph.ID]*buf // reciprocal root mean squares
+	remade  map[graph.ID]bool // computed anew on the way back
 
 	at   int
 	back bool
 }
 
-func compile(n *net, batch, workers int, ids *[]int32, loss func(logits, grad *buf)) *compiler {
-	c := &compiler{net: n, batch: batch, workers: workers, ids: ids, loss: loss, val: make([]*buf, len(n.nodes)), grads: make([]*buf, len(n.nodes)),
-		holders: map[*buf]int{}, leaf: map[*Param]*buf{}, leafG: map[*Param]*buf{}, seen: map[*Param]bool{}}
+func compile(n *net, batch, workers int, ids *[]int32, loss lossFunc, headLimit int) *compiler {
+	c := &compiler{net: n, batch: batch, workers: workers, ids: ids, loss: loss, headLimit: headLimit, val: make([]*buf, len(n.nodes)), grads: make([]*buf, len(n.nodes)),
+		holders: map[*buf]int{}, leaf: map[*Param]*buf{}, leafG: map[*Param]*buf{}, seen: map[*Param]bool{}, remade: map[graph.ID]bool{}}
 	for i := range n.nodes {
 		c.at = i
 		c.forward(graph.ID(i))
 	}
-	logits := c.val[n.out]
-	g := c.newBuf(logits.size)
-	c.emit(instr{run: func() { loss(logits, g) }, reads: []*buf{logits}, writes: []*buf{g}, inPlace: [][2]*buf{{logits, g}}})
+	c.head()
 	c.p.forward = len(c.p.instrs)
 	c.back = true
-	c.grads[n.out], c.holders[g] = g, 1
 	for i := len(n.nodes) - 1; i >= 0; i-- {
 		c.at = i
 		if c.grads[i] != nil && n.nodes[i].grad {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -39,6 +40,13 @@ func TestCurves(t *testing.T) {
 	rs.Modules, rs.RSLoRA = []string{AllLinear}, true
 	plus.Ratio = 16
 	dora.Kind, dora.Modules = DoRA, []string{AllLinear}
+	all := lora
+	all.Modules = []string{AllLinear}
+	g, _ := openModel(t, demoModel, curveTokens)
+	shapes := map[string][]int{}
+	for name, id := range g.Weights() {
+		shapes[name] = g.Shape(id)
+	}
 	cases := map[string]struct {
 		what Trainable
 		how  TrainOptions
@@ -55,6 +63,12 @@ func TestCurves(t *testing.T) {
 		"rslora":         {rs, TrainOptions{LR: 1e-3}},
 		"lora+":          {plus, TrainOptions{LR: 5e-4}},
 		"dora":           {dora, TrainOptions{LR: 2e-3}},
+		"full shampoo":   {Trainable{Kind: Full}, TrainOptions{LR: 2e-3, Optimizer: Optimizer{Method: Shampoo, WeightDecay: 0.1}}},
+		"full row-col":   {Trainable{Kind: Full}, TrainOptions{LR: 1e-2, Optimizer: Optimizer{Method: RowCol, WeightDecay: 0.1}, Clip: 1}},
+		"full pair":      {Trainable{Kind: Full}, TrainOptions{LR: 1e-3, Optimizer: Optimizer{Method: Pair, WeightDecay: 0.1}, Clip: 1, Scales: curveScales(shapes)}},
+		"lora row-col":   {lora, TrainOptions{LR: 2e-3, Optimizer: Optimizer{Method: RowCol}}},
+		"qlora nf4":      {all, TrainOptions{LR: 2e-3}},
+		"qlora nf4-dq":   {all, TrainOptions{LR: 2e-3}},
 		"ia3":            {Trainable{Kind: IA3, Modules: ia3Modules, FeedForward: []string{"down_proj"}}, TrainOptions{LR: 1e-2}},
 	}
 	if len(ref.Curves) != len(cases) {
@@ -63,7 +77,8 @@ func TestCurves(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			want := ref.Curves[name]
-			got := curve(t, demoModel, len(want), Options{Trainable: c.what, Workers: 2}, c.how)
+			_, base, _ := strings.Cut(name, "qlora ")
+			got := curve(t, demoModel, len(want), Options{Trainable: c.what, Workers: 2, Base: base}, c.how)
 			worst := 0.0
 			for i, w := range want {
 				d := math.Abs(got[i]-w) / w
@@ -74,5 +89,23 @@ func TestCurves(t *testing.T) {
 			}
 			t.Logf("largest relative difference %.1e over %d steps", worst, len(want))
 		})
+	}
+}
+
+// curveScales are powers of two by rows and columns.
+func curveScales(shapes map[string][]int) func(name string) (rows, cols []float32) {
+	factors := func(name string, n int) []float32 {
+		at, out := start(0, name), make([]float32, n)
+		for i := range out {
+			out[i] = float32(math.Exp2(math.Floor(7*unit(at+uint64(i)) - 3)))
+		}
+		return out
+	}
+	return func(name string) (rows, cols []float32) {
+		s := shapes[name]
+		if len(s) == 2 {
+			rows = factors(name+".rows", s[0])
+		}
+		return rows, factors(name+".cols", s[len(s)-1])
 	}
 }

@@ -17,6 +17,7 @@ type Options struct {
 	Trainable Trainable
 	Seed      uint64 // of the adapters' initial values
 	BF16      bool   // round every value, gradient, weight and state to bfloat16
+	Base      string // format of the frozen linear maps: NF4, NF4DQ, Int8; empty: as they are
 
 	// Unfused compiles the graph operation by operation: slower, to compare.
 	Unfused bool
@@ -41,62 +42,93 @@ type Engine struct {
 	counted int
 	train   bool // the loss leaves its gradient
 	losses  []float64
+
+	src     probe.Source
+	leaf    map[*Param]*buf
+	touched bool // the adapters are not as they start
 }
 
-// Memory is what an engine takes, in bytes.
+// Memory is what an engine takes at most, in bytes.
 type Memory struct {
-	Weights   int64 // the checkpoint's tensors and the adapters, float32
+	Weights   int64 // the checkpoint's tensors and the adapters, as float32; frozen matrices in BF16 take half
 	Gradients int64
-	Buffers   int64 // activations and their gradients
+	Buffers   int64 // activations and their gradients, tokens, constants
+	States    int64 // of the optimizer
+	Scratch   int64 // of the optimizer, within a step
 }
 
-// Total is the sum, without the optimizer's states.
-func (m Memory) Total() int64 { return m.Weights + m.Gradients + m.Buffers }
+// Total is the sum.
+func (m Memory) Total() int64 { return m.Weights + m.Gradients + m.Buffers + m.States + m.Scratch }
 
-// New compiles a graph for training and loads its weights.
+// New compiles a graph for training and loads its weights. Reset reads from src
+// again.
 func New(ctx context.Context, g *graph.Graph, src probe.Source, o Options) (*Engine, error) {
 	e, c, err := build(g, o)
 	if err != nil {
 		return nil, err
 	}
-	weights := map[string]*Param{}
+	e.src, e.leaf = src, c.leaf
+	asStored := e.net.asStored()
 	for _, p := range e.net.params {
 		if p.Adapter {
+			p.Data = make([]float32, p.size())
 			continue
 		}
 		if ctx.Err() != nil {
 			return nil, fault.Wrap(fault.Interrupted, ctx.Err(), "loading weights")
 		}
-		if err := p.load(src); err != nil {
+		if err := p.load(src, asStored[p] && p.base == ""); err != nil {
 			return nil, err
 		}
-		weights[p.Name] = p
+		e.settle(p)
 	}
-	for _, p := range e.net.params {
-		if p.init != nil {
-			p.init(p, func(name string) []float32 { return weights[name].Data })
-		}
-		if o.BF16 {
-			dtype.RoundBF16(p.Data)
-		}
-		c.leaf[p].data = p.Data
-		if p.Trained {
-			p.Grad = make([]float32, p.size())
-			c.leafG[p].data = p.Grad
-		}
+	e.start(o.Seed)
+	for _, p := range e.Params() {
+		p.Grad = make([]float32, p.size())
+		c.leafG[p].data = p.Grad
 	}
 	e.prog.allocate()
 	return e, nil
 }
 
-// Estimate returns what an engine with these options would take, without its
-// weights being read.
-func Estimate(g *graph.Graph, o Options) (Memory, error) {
+// start gives the adapters their first values.
+func (e *Engine) start(seed uint64) {
+	for _, p := range e.net.params {
+		if p.init != nil {
+			p.init(p, seed, func(name string) []float32 { return e.param(name).floats() })
+			e.settle(p)
+		}
+	}
+	e.touched = false
+}
+
+// Reset puts all trained parameters back to where New had them with this seed:
+// tensors of the checkpoint are read again, adapters start anew. It takes no
+// memory. Trainers of this engine must not be used any more.
+func (e *Engine) Reset(seed uint64) error {
+	for _, p := range e.Params() {
+		clear(p.Grad)
+		if p.Adapter {
+			continue
+		}
+		if err := p.load(e.src, false); err != nil {
+			return err
+		}
+		e.settle(p)
+	}
+	e.start(seed)
+	return nil
+}
+
+// Estimate returns what an engine with these options and a training of it take,
+// without weights being read: no more, but for what the heap's collector leaves
+// and a few rows for each goroutine.
+func Estimate(g *graph.Graph, o Options, t TrainOptions) (Memory, error) {
 	e, _, err := build(g, o)
 	if err != nil {
 		return Memory{}, err
 	}
-	return e.Memory(), nil
+	return t.plan(e.Params(), e.Memory())
 }
 
 func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
@@ -104,22 +136,32 @@ func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
 		return nil, nil, fault.New(fault.Usage, "a batch of %d sequences", o.Batch)
 	}
 	o.Workers = max(o.Workers, 1)
-	n, err := newNet(g, o.Trainable, o.Seed)
+	n, err := newNet(g, o.Trainable)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := n.quantise(o.Base); err != nil {
 		return nil, nil, err
 	}
 	n.finish(!o.Unfused)
 	e := &Engine{net: n, o: o, vocab: n.shape(n.out)[1]}
 	rows := o.Batch * n.tokens
 	e.ids, e.targets, e.losses = make([]int32, rows), make([]int32, rows), make([]float64, rows)
-	c := compile(n, o.Batch, o.Workers, &e.ids, e.loss)
+	limit := headFloats
+	if o.Unfused || o.BF16 { // every value by itself
+		limit = 0
+	}
+	c := compile(n, o.Batch, o.Workers, &e.ids, e.loss, limit)
 	e.prog = &c.p
 	return e, c, nil
 }
 
 // Memory returns what the engine takes.
 func (e *Engine) Memory() Memory {
-	m := Memory{Buffers: 4 * int64(e.prog.arena)}
+	m := Memory{Buffers: 4*int64(e.prog.arena) + 16*int64(len(e.ids))}
+	for i := range e.net.nodes {
+		m.Buffers += 4 * int64(len(e.net.nodes[i].Data))
+	}
 	for _, p := range e.net.params {
 		m.Weights += 4 * int64(p.size())
 		if p.Trained {
@@ -211,25 +253,26 @@ func (e *Engine) set(b Batch) error {
 	return nil
 }
 
-// loss emits each row's cross-entropy and the gradient of their mean.
-func (e *Engine) loss(logits, grad *buf) {
-	x, g := logits.f(), grad.f()
+// loss computes each row's cross-entropy and, in training, the gradient of their
+// mean.
+func (e *Engine) loss(first int, x, g []float32) bool {
 	scale := 1 / float32(e.counted)
-	parallel(e.o.Workers, len(e.targets), len(x), func(lo, hi int) {
+	parallel(e.o.Workers, len(x)/e.vocab, len(x), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			in, out := x[i*e.vocab:(i+1)*e.vocab], g[i*e.vocab:(i+1)*e.vocab]
-			e.losses[i] = 0
-			switch t := int(e.targets[i]); {
+			in, out, row := x[i*e.vocab:(i+1)*e.vocab], g[i*e.vocab:(i+1)*e.vocab], first+i
+			e.losses[row] = 0
+			switch t := int(e.targets[row]); {
 			case t < 0:
 				clear(out)
 			case e.train:
 				copy(out, in)
-				e.losses[i] = tensor.CrossEntropyRow(out, t, scale)
+				e.losses[row] = tensor.CrossEntropyRow(out, t, scale)
 			default:
-				e.losses[i] = tensor.LossRow(out, in, t)
+				e.losses[row] = tensor.LossRow(out, in, t)
 			}
 		}
 	})
+	return e.train
 }
 
 func (e *Engine) mean() float64 {

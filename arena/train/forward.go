@@ -31,7 +31,9 @@ func (c *compiler) forward(id graph.ID) {
 	case graph.OpEmbedding:
 		c.embedding(id, in[0])
 	case graph.OpLinear:
-		c.linear(id, in[0], in[1])
+		if !c.splitHead(id) {
+			c.linear(id, in[0], in[1])
+		}
 	case graph.OpMatMul:
 		c.matmul(id, in[0], in[1])
 	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv:

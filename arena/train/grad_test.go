@@ -296,7 +296,7 @@ func TestFusion(t *testing.T) {
 		want := map[string][]graph.Op{
 			"swiglu": {opSwiGLU}, "rotary": {opRotary}, "attention": {opAttention, opRotary}, "attention, window": {opAttention, opRotary},
 		}[c.name]
-		n, err := newNet(tiny(t, c.f), Trainable{Kind: Full}, 0)
+		n, err := newNet(tiny(t, c.f), Trainable{Kind: Full})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,39 +33,40 @@ type net struct {
 	prefix int // virtual tokens before the sequence
 	params []*Param
 	byName map[string]graph.ID
+	alias  map[string]string // tensors that are another one
+	head   string            // the tensor that makes the output
 }
 
 // newNet copies a graph, with the adapters that t asks for in it.
-func newNet(g *graph.Graph, t Trainable, seed uint64) (*net, error) {
+func newNet(g *graph.Graph, t Trainable) (*net, error) {
 	if len(g.Outputs) == 0 || len(g.Shape(g.Outputs[0])) != 2 {
 		return nil, fmt.Errorf("the graph's first output is not [tokens, vocabulary]")
 	}
-	n := &net{tokens: g.Tokens, byName: map[string]graph.ID{}}
-	same := map[string]string{}
+	n := &net{tokens: g.Tokens, byName: map[string]graph.ID{}, alias: map[string]string{}}
 	for _, tie := range g.Ties() {
-		same[tie[1]] = tie[0]
+		n.alias[tie[1]] = tie[0]
 	}
-	ad, err := newAdapters(n, g, t, seed)
+	ad, err := newAdapters(n, g, t)
 	if err != nil {
 		return nil, err
+	}
+	n.head = ad.headName()
+	if ad.embed[n.head] {
+		n.alias[headTensor] = n.head
 	}
 	at := make([]graph.ID, len(g.Nodes))
 	for i := range g.Nodes {
 		old := g.Nodes[i]
 		if old.Op == graph.OpWeight {
-			name := old.Name
-			if first, ok := same[name]; ok {
-				name = first
-			}
-			at[i] = n.weight(name, old.Shape)
-			n.nodes[at[i]].param.Trained = ad.trains(g, name)
+			at[i] = n.weight(old.Name, old.Shape)
+			n.nodes[at[i]].param.Trained = ad.trains(n.nodes[at[i]].Name)
 			continue
 		}
 		old.In = slices.Clone(old.In)
 		for j, in := range old.In {
 			old.In[j] = at[in]
 		}
-		at[i] = ad.apply(old)
+		at[i] = ad.apply(graph.ID(i), old)
 	}
 	n.out = at[g.Outputs[0]]
 	return n, ad.finish()
@@ -76,8 +77,10 @@ func (n *net) add(x graph.Node) graph.ID {
 	return graph.ID(len(n.nodes) - 1)
 }
 
-// weight is the leaf of a parameter, the same for the same name.
+// weight is the leaf of a parameter, the same for the same name and for those tied
+// to it.
 func (n *net) weight(name string, shape []int) graph.ID {
+	name = n.tensor(name)
 	if id, ok := n.byName[name]; ok {
 		return id
 	}
@@ -87,6 +90,14 @@ func (n *net) weight(name string, shape []int) graph.ID {
 	n.params = append(n.params, p)
 	n.byName[name] = id
 	return id
+}
+
+// tensor is the name under which a checkpoint's tensor is kept here.
+func (n *net) tensor(name string) string {
+	if first, ok := n.alias[name]; ok {
+		return first
+	}
+	return name
 }
 
 func (n *net) shape(id graph.ID) []int { return n.nodes[id].Shape }

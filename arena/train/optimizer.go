@@ -17,18 +17,32 @@ const (
 	Adafactor Method = "adafactor" // transformers' Adafactor, scale_parameter on, relative_step off
 	Muon      Method = "muon"      // torch.optim.Muon on hidden matrices, AdamW on the rest
 	LAMB      Method = "lamb"      // AdamW with a trust ratio for every row
+	Shampoo   Method = "shampoo"   // Meta's distributed_shampoo with Adam grafted, on one machine
+
+	// RowCol and Pair are what an informed attacker writes against a seal: AdamW in
+	// balanced coordinates, in which a matrix is what it holds divided by a factor
+	// for each row and one for each column. RowCol estimates the factors from the
+	// tensors themselves so that all rows and columns have a root mean square of 1;
+	// a vector's factors are its magnitudes: learning rates are relative. Pair has
+	// them from TrainOptions.Scales. Clipping and eps apply to balanced gradients.
+	// An adapter's coordinates follow from those of its tensor, and one that has
+	// learned nothing yet starts with the balanced values it would have there.
+	RowCol Method = "row-col"
+	Pair   Method = "pair"
 )
 
 // Optimizer says how parameters are updated. A zero field has the default of its
 // method; a negative one stands for zero.
 type Optimizer struct {
 	Method      Method
-	Beta1       float64 // AdamW, LAMB, Lion: 0.9
-	Beta2       float64 // AdamW, LAMB: 0.999; Lion: 0.99
-	Eps         float64 // AdamW: 1e-8; LAMB: 1e-6; Muon: 1e-7
+	Beta1       float64 // AdamW and its kin, Lion: 0.9
+	Beta2       float64 // AdamW and its kin: 0.999; Lion: 0.99
+	Eps         float64 // AdamW, RowCol, Pair: 1e-8; LAMB: 1e-6; Muon: 1e-7; Shampoo: 1e-12
 	WeightDecay float64 // 0, with every method
 	Momentum    float64 // SGD: 0; Muon: 0.95
 	RestRatio   float64 // Muon: learning rate of the rest over that of the matrices; 1
+	Every       int     // Shampoo: steps between new roots; 5
+	MaxDim      int     // Shampoo: axes that are longer keep a diagonal; 256
 }
 
 // value resolves a field: zero is the default, negative zero.
@@ -42,9 +56,22 @@ func value(x, def float64) float64 {
 	return x
 }
 
-// rule updates one parameter. The states are kept between steps.
+// rule updates one parameter.
 type rule interface {
+	needs(p *Param) needs
 	update(u *update)
+}
+
+// needs is the memory that a rule takes for a parameter.
+type needs struct {
+	states  []need // kept between steps, zero at first
+	scratch int    // float32 elements
+	wide    int    // float64 elements
+}
+
+type need struct {
+	name string
+	n    int
 }
 
 // update is one parameter's step.
@@ -53,27 +80,25 @@ type update struct {
 	lr      float64
 	step    int // from 1
 	states  map[string][]float32
+	coords  *coords // RowCol, Pair
 	workers int
+	scratch []float32
+	wide    []float64
 }
 
-// state returns a state of n elements, zero at first.
-func (u *update) state(name string, n int) []float32 {
-	s, ok := u.states[name]
-	if !ok {
-		s = make([]float32, n)
-		u.states[name] = s
-	}
-	return s
+func (u *update) state(name string) []float32 { return u.states[name] }
+
+// floats takes scratch memory, whose content is undefined.
+func (u *update) floats(n int) []float32 {
+	out := u.scratch[:n:n]
+	u.scratch = u.scratch[n:]
+	return out
 }
 
-// matrix returns the parameter's rows and columns; a vector is one row.
-func (u *update) matrix() (rows, cols int) {
-	n := len(u.p.Data)
-	if len(u.p.Shape) < 2 || n == 0 {
-		return 1, n
-	}
-	cols = u.p.Shape[len(u.p.Shape)-1]
-	return n / cols, cols
+func (u *update) doubles(n int) []float64 {
+	out := u.wide[:n:n]
+	u.wide = u.wide[n:]
+	return out
 }
 
 func (o Optimizer) rule() (rule, error) {
@@ -81,6 +106,21 @@ func (o Optimizer) rule() (rule, error) {
 	switch o.Method {
 	case AdamW, "":
 		return adam, nil
+	case RowCol, Pair:
+		return balanced{adam}, nil
+	case Shampoo:
+		adam.eps = 1e-8
+		out := shampoo{adam: adam, eps: value(o.Eps, 1e-12), every: o.Every, max: o.MaxDim}
+		if out.every == 0 {
+			out.every = 5
+		}
+		if out.max == 0 {
+			out.max = 256
+		}
+		if out.every < 0 || out.max < 0 {
+			return nil, fault.New(fault.Usage, "shampoo: roots every %d steps of axes up to %d", o.Every, o.MaxDim)
+		}
+		return out, nil
 	case LAMB:
 		adam.eps = value(o.Eps, 1e-6)
 		return lamb{adam}, nil
@@ -95,7 +135,7 @@ func (o Optimizer) rule() (rule, error) {
 		return muon{rest: adam, momentum: float32(value(o.Momentum, 0.95)), eps: float32(value(o.Eps, 1e-7)), decay: adam.decay, ratio: value(o.RestRatio, 1)}, nil
 	}
 	return nil, fault.New(fault.Usage, "unknown optimizer %q", o.Method).
-		WithHint("known: adamw, sgd, lion, adafactor, muon, lamb")
+		WithHint("known: adamw, sgd, lion, adafactor, muon, lamb, shampoo, row-col, pair")
 }
 
 // Schedule is the course of the learning rate after the warm-up.

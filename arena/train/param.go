@@ -14,17 +14,35 @@ import (
 type Param struct {
 	Name    string
 	Shape   []int
-	Data    []float32 // in rows
+	Data    []float32 // in rows; nil for what is frozen and kept as stored
 	Grad    []float32 // of the last step; nil unless Trained
 	Trained bool
 	Adapter bool    // not in the checkpoint
 	LRScale float64 // factor on the learning rate (LoRA+)
 	Hidden  bool    // a matrix between hidden layers, for Muon
 
-	init func(p *Param, weight func(name string) []float32)
+	stored []byte                                                          // bfloat16, in place of Data
+	init   func(p *Param, seed uint64, weight func(name string) []float32) // fills Data
+
+	module  string  // of an adapter: the tensor that its module is named after
+	follows follows // of an adapter: its balanced coordinates
+	merges  []merge // adapters of this tensor
+	base    string  // how it is quantised
+	flipped bool    // quantised as its transpose
 }
 
 func (p *Param) size() int { return count(p.Shape) }
+
+// matrix returns the rows and columns; a vector is one row, and all but the last
+// axis of more than two are rows.
+func (p *Param) matrix() (rows, cols int) {
+	n := p.size()
+	if len(p.Shape) < 2 || n == 0 {
+		return 1, n
+	}
+	cols = p.Shape[len(p.Shape)-1]
+	return n / cols, cols
+}
 
 func count(shape []int) int {
 	n := 1
@@ -34,8 +52,19 @@ func count(shape []int) int {
 	return n
 }
 
-// load reads a checkpoint's tensor as float32, a chunk at a time.
-func (p *Param) load(src probe.Source) error {
+// floats returns the values, widened if they are kept as stored.
+func (p *Param) floats() []float32 {
+	if p.stored == nil {
+		return p.Data
+	}
+	x := make([]float32, p.size())
+	dtype.ToFloat32(dtype.BF16, x, p.stored)
+	return x
+}
+
+// load reads a checkpoint's tensor as float32, a chunk at a time, or BF16 as it is
+// if asStored.
+func (p *Param) load(src probe.Source, asStored bool) error {
 	d, size, ok := src.Weight(p.Name)
 	if !ok {
 		return fault.New(fault.Unsupported, "tensor %s: not in the checkpoint", p.Name)
@@ -48,7 +77,16 @@ func (p *Param) load(src probe.Source) error {
 	if size != int64(n)*int64(width) {
 		return fault.New(fault.Mismatch, "tensor %s: %d bytes, expected %d for %v of %v", p.Name, size, n*width, p.Shape, d)
 	}
-	p.Data = make([]float32, n)
+	if asStored && d == dtype.BF16 {
+		p.stored = make([]byte, size)
+		if err := src.ReadWeight(p.Name, p.stored, 0); err != nil {
+			return fmt.Errorf("tensor %s: %w", p.Name, err)
+		}
+		return nil
+	}
+	if p.Data == nil {
+		p.Data = make([]float32, n)
+	}
 	buf := make([]byte, min(n, 1<<18)*width)
 	for at := 0; at < n; at += len(buf) / width {
 		k := min(len(buf)/width, n-at)

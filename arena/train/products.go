@@ -2,15 +2,20 @@ package train
 
 import (
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
 func (c *compiler) embedding(id graph.ID, w *buf) {
 	out, width := c.result(id), c.nodes[id].Shape[1]
 	c.emit(instr{reads: []*buf{w}, writes: []*buf{out}, run: func() {
-		o, t := out.f(), w.f()
+		o := out.f()
 		for i, k := range *c.ids {
-			copy(o[i*width:(i+1)*width], t[int(k)*width:])
+			if at := 2 * int(k) * width; w.stored != nil {
+				dtype.ToFloat32(dtype.BF16, o[i*width:(i+1)*width], w.stored[at:at+2*width])
+			} else {
+				copy(o[i*width:(i+1)*width], w.f()[int(k)*width:])
+			}
 		}
 	}})
 }
@@ -25,8 +30,36 @@ func (c *compiler) linear(id graph.ID, x, w *buf) {
 	}
 	m, ld, trans := x.size/k, s[1], !node.Transposed
 	c.emit(instr{reads: []*buf{x, w}, writes: []*buf{out}, run: func() {
-		tensor.GemmParallel(c.workers, false, trans, m, n, k, 1, x.f(), k, w.f(), ld, 0, out.f(), n)
+		c.timesWeight(trans, m, n, k, x.f(), w, ld, 0, out.f())
 	}})
+}
+
+// timesWeight sets y, m × n, to x·op(w) + beta·y, where the rows of w as stored
+// are ld elements apart.
+func (c *compiler) timesWeight(trans bool, m, n, k int, x []float32, w *buf, ld int, beta float32, y []float32) {
+	if w.stored != nil {
+		tensor.GemmBF16(c.workers, trans, m, n, k, 1, x, k, w.stored, ld, beta, y, n)
+		return
+	}
+	tensor.GemmParallel(c.workers, false, trans, m, n, k, 1, x, k, w.f(), ld, beta, y, n)
+}
+
+// asStored reports which parameters may stay in bfloat16: frozen ones that are
+// only looked up and multiplied by.
+func (n *net) asStored() map[*Param]bool {
+	ok := map[*Param]bool{}
+	for i := range n.nodes {
+		x := &n.nodes[i]
+		if x.param != nil {
+			ok[x.param] = !x.param.Trained
+		}
+		for j, in := range x.In {
+			if p := n.nodes[in].param; p != nil && !(x.Op == graph.OpLinear && j == 1 || x.Op == graph.OpEmbedding) {
+				ok[p] = false
+			}
+		}
+	}
+	return ok
 }
 
 // products describes a batch of matrix products: their sizes, and how many
@@ -102,14 +135,14 @@ func beta(add bool) float32 {
 
 func (c *compiler) linearBack(id graph.ID, g *buf) {
 	node := &c.nodes[id]
-	x, w := c.val[node.In[0]], c.val[node.In[1]]
-	s := c.shape(node.In[1])
+	w, s := c.val[node.In[1]], c.shape(node.In[1])
 	k, n := s[1], s[0]
 	if node.Transposed {
 		k, n = n, k
 	}
-	m, ld, trans := x.size/k, s[1], node.Transposed
+	m, ld, trans := g.size/n, s[1], node.Transposed
 	if c.needs(node.In[1]) {
+		x := c.again(node.In[0])
 		dst, add := c.target(node.In[1])
 		c.emit(instr{reads: []*buf{x, g, dst}, writes: []*buf{dst}, run: func() {
 			if trans {
@@ -126,7 +159,7 @@ func (c *compiler) linearBack(id graph.ID, g *buf) {
 			in.reads = append(in.reads, dst)
 		}
 		in.run = func() {
-			tensor.GemmParallel(c.workers, false, trans, m, k, n, 1, g.f(), n, w.f(), ld, beta(add), dst.f(), k)
+			c.timesWeight(trans, m, k, n, g.f(), w, ld, beta(add), dst.f())
 		}
 		c.emit(in)
 	}

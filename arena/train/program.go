@@ -10,6 +10,7 @@ import (
 type buf struct {
 	size        int
 	data        []float32
+	stored      []byte // instead of data: a frozen weight in bfloat16
 	fixed       bool
 	root        *buf // the buffer whose memory this one shares; itself at first
 	first, last int  // instructions at which it is first written and last touched

@@ -114,12 +114,12 @@ func TestTrainableErrors(t *testing.T) {
 		{Trainable{Kind: SoftPrompt, Virtual: testT}, "virtual tokens"},
 		{Trainable{Kind: SoftPrompt}, "0 tokens"},
 	} {
-		_, err := Estimate(g, Options{Batch: 1, Trainable: c.t})
+		_, err := Estimate(g, Options{Batch: 1, Trainable: c.t}, TrainOptions{})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.t, err, c.want)
 		}
 	}
-	if _, err := Estimate(g, Options{Trainable: Trainable{Kind: Full}}); err == nil {
+	if _, err := Estimate(g, Options{Trainable: Trainable{Kind: Full}}, TrainOptions{}); err == nil {
 		t.Error("an empty batch was taken")
 	}
 	e, err := New(context.Background(), g, memory{g, 1, 1}, Options{Batch: 1, Trainable: Trainable{Kind: Full}})

@@ -77,12 +77,16 @@ func TestUnknownMethods(t *testing.T) {
 // training still learns.
 func TestBF16(t *testing.T) {
 	g, src := openModel(t, demoModel, curveTokens)
-	for _, m := range []Method{AdamW, SGD, Lion, Adafactor, Muon, LAMB} {
+	for _, to := range allMethods() {
+		m := to.Optimizer.Method
+		if m == RowCol || m == Shampoo {
+			to.LR = 1e-2 // of a weight's size
+		}
 		e, err := New(context.Background(), g, src, Options{Batch: curveBatch, Workers: 2, BF16: true, Trainable: Trainable{Kind: Full}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr, err := NewTrainer(e, TrainOptions{LR: 1e-3, Optimizer: Optimizer{Method: m, Momentum: 0.9}})
+		tr, err := NewTrainer(e, to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,21 +125,46 @@ func TestDivergenceIsNoError(t *testing.T) {
 	}
 }
 
+// allMethods are the optimizers, with what they need to run.
+func allMethods() []TrainOptions {
+	var out []TrainOptions
+	for _, m := range []Method{AdamW, SGD, Lion, Adafactor, Muon, LAMB, Shampoo, RowCol, Pair} {
+		out = append(out, TrainOptions{LR: 1e-3, Optimizer: Optimizer{Method: m, Momentum: 0.9},
+			Scales: func(string) (rows, cols []float32) { return nil, nil }})
+	}
+	return out
+}
+
 // TestEstimate: what is predicted is what is taken.
 func TestEstimate(t *testing.T) {
 	g, src := openModel(t, demoModel, curveTokens)
 	for _, c := range []Trainable{{Kind: Full}, {Kind: LoRA, Modules: someModules, Rank: 8, Alpha: 16}} {
-		o := Options{Batch: curveBatch, Trainable: c}
-		m, err := Estimate(g, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := New(context.Background(), g, src, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e.Memory() != m || m.Total() == 0 {
-			t.Errorf("%s: estimated %+v, taken %+v", c.Kind, m, e.Memory())
+		for _, to := range allMethods() {
+			o := Options{Batch: curveBatch, Trainable: c}
+			want, err := Estimate(g, o, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := New(context.Background(), g, src, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr, err := NewTrainer(e, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 2 {
+				if _, err := tr.Step(curveData(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := tr.Memory()
+			if got != want || got.Total() == 0 || tr.StateBytes() != want.States {
+				t.Errorf("%s, %s: estimated %+v, taken %+v", c.Kind, to.Optimizer.Method, want, got)
+			}
+			if to.Optimizer.Method == AdamW && want.States != 2*want.Gradients {
+				t.Errorf("%s: states %d, gradients %d", c.Kind, want.States, want.Gradients)
+			}
 		}
 	}
 }

@@ -17,17 +17,20 @@ import (
 type demoOptions struct {
 	Dir   string
 	Force bool
+
+	NoAttack bool
 }
 
 func demoCommand(u *ui.UI) *cobra.Command {
 	o := demoOptions{}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Seal, prove, unlock and undo a small trained model",
+		Short: "Seal, prove, unlock, undo and attack a small trained model",
 		Long: `Take the small trained Llama that is built into the program; seal it, prove that
 the sealed model computes the same, bit for bit, show that it writes the same text,
 that a wrong key is refused and that the right one brings the original's bytes back;
-then re-balance it without any key. Nothing is downloaded. All files stay in the
+then re-balance it without any key, and fine-tune the original, the sealed and the
+re-balanced model, to see what each learns. Nothing is downloaded. All files stay in the
 folder, with a summary (summary.md, summary.json). Every line that is printed is
 the outcome of a check made in that run; if one fails, so does the command.`,
 		Example: `  neuroseal demo
@@ -37,12 +40,13 @@ the outcome of a check made in that run; if one fails, so does the command.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "neuroseal-demo", "write into `FOLDER`")
 	f.BoolVar(&o.Force, "force", false, "replace what an earlier demo left in the folder; other files there stay")
+	f.BoolVar(&o.NoAttack, "no-attack", false, "leave the fine-tuning out, which takes most of the time")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), u, o) }
 	return mayExit(cmd, fault.Mismatch, fault.NoSpace, fault.Interrupted)
 }
 
 func runDemo(ctx context.Context, u *ui.UI, o demoOptions) error {
-	d := &demonstration{ctx: ctx, u: u, dir: o.Dir, sum: demoSummary{Folder: o.Dir}}
+	d := &demonstration{ctx: ctx, u: u, dir: o.Dir, noAttack: o.NoAttack, sum: demoSummary{Folder: o.Dir}}
 	if err := d.clear(o.Force); err != nil {
 		return err
 	}
@@ -88,7 +92,7 @@ func (d *demonstration) clear(force bool) error {
 		return fault.New(fault.Usage, "%s is not empty", d.dir).
 			WithHint("name another folder with --dir, or replace an earlier demo with --force")
 	}
-	names := []string{demoOriginal, demoRestored, demoBalanced, summaryText, summaryJSON}
+	names := []string{demoOriginal, demoRestored, demoBalanced, demoRun, summaryText, summaryJSON}
 	for _, p := range demoProfiles {
 		names = append(names, demoSealed(p), demoSealed(p)+".key")
 	}
@@ -106,6 +110,8 @@ type demonstration struct {
 	u   *ui.UI
 	dir string
 	sum demoSummary
+
+	noAttack bool
 }
 
 func (d *demonstration) path(name string) string { return filepath.Join(d.dir, name) }
@@ -121,7 +127,11 @@ func (d *demonstration) play() error {
 			return err
 		}
 	}
-	for _, scene := range []func() error{d.texts, d.wrongKey, d.unlock, d.undo} {
+	scenes := []func() error{d.texts, d.wrongKey, d.unlock, d.undo}
+	if !d.noAttack {
+		scenes = append(scenes, d.attack)
+	}
+	for _, scene := range scenes {
 		if err := scene(); err != nil {
 			return err
 		}

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/neuroseal/neuroseal"
+	"github.com/neuroseal/neuroseal/arena"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/ui"
 )
@@ -27,6 +29,9 @@ type demoSummary struct {
 
 	UndoMilliseconds float64 `json:"undo_milliseconds"`
 	UndoBytesRead    int64   `json:"undo_bytes_read"`
+
+	Attack *arena.Summary `json:"attack,omitempty"`
+	Report string         `json:"report,omitempty"` // within the folder
 }
 
 // demoCheck is the outcome of one check.
@@ -54,9 +59,8 @@ type demoText struct {
 	Sealed   map[string]string `json:"sealed"`
 }
 
-const demoLimits = `Not tried here: fine-tuning the sealed model. And no seal stops those who train
-something other than the weights, such as soft prompts, or who re-balance the
-weights first, as the last check did.`
+const demoLimits = `No seal stops those who train something other than the weights, such as soft
+prompts, or who re-balance the weights first, without any key.`
 
 // write prints the summary for people.
 func (s demoSummary) write(w io.Writer) {
@@ -76,6 +80,9 @@ func (s demoSummary) write(w io.Writer) {
 	fmt.Fprintf(w, "  SHA-256 of model.safetensors\n")
 	for _, h := range [][2]string{{"original", s.Original}, {"sealed", s.Sealed}, {"restored", s.Restored}} {
 		fmt.Fprintf(w, "  %-8s  %s\n", h[0], h[1])
+	}
+	if s.Report != "" {
+		fmt.Fprintf(w, "  report    %s\n", filepath.Join(s.Folder, s.Report))
 	}
 	fmt.Fprintln(w, demoLimits)
 	fmt.Fprintf(w, "Everything is in %s\n", s.Folder)

@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"arena/corpus": {"internal/atomicdir", "internal/demo/text", "internal/fault",
 		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
+	"report": {"internal/fault", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
 		"internal/ui", "keys", "manifest", "probe", "seal"},
 

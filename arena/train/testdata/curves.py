@@ -2,15 +2,16 @@
 """Writes curves.json: what PyTorch, transformers and PEFT compute where the Go
 engine trains the demo model, for the test to compare with.
 
-    python3 arena/train/testdata/curves.py
+    python3 arena/train/testdata/curves.py [CURVE...]
 
-Needs torch, transformers and peft. Batches and the adapters' initial values come
+Needs torch, transformers, peft and bitsandbytes. Batches and the adapters' initial values come
 from the same counter-based generator as in the Go package (param.go).
 """
 
 import json
 import math
 import pathlib
+import sys
 
 import numpy as np
 import peft
@@ -57,13 +58,20 @@ def batch(step):
     return torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
 
 
-def load():
+def load(**more):
     return transformers.AutoModelForCausalLM.from_pretrained(
-        MODEL, dtype=torch.float32, attn_implementation="eager")
+        MODEL, dtype=torch.float32, attn_implementation="eager", **more)
 
 
-def adapted(config):
-    model = peft.get_peft_model(load(), config)
+def quantised(double):
+    """bitsandbytes' NF4, on the CPU."""
+    return load(device_map={"": "cpu"}, quantization_config=transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=torch.float32))
+
+
+def adapted(config, base=None):
+    model = peft.get_peft_model(base or load(), config)
     for name, p in model.named_parameters():
         if "lora_A" in name:
             module = name.removeprefix("base_model.model.").split(".lora_A")[0]
@@ -71,8 +79,8 @@ def adapted(config):
     return model
 
 
-def lora(targets, **more):
-    return adapted(peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, **more))
+def lora(targets, base=None, **more):
+    return adapted(peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, **more), base)
 
 
 MODULES = ["v_proj", "o_proj", "up_proj", "down_proj"]
@@ -127,6 +135,18 @@ def cases():
     rows = torch.from_numpy((units("prompt_embeddings", PROMPT) * table.shape[0]).astype(np.int64))
     m.prompt_encoder["default"].embedding.weight.data.copy_(table[rows])
     yield "soft prompt", m, adamw([p for p in m.parameters() if p.requires_grad], 3e-2), ("constant", 0), 0
+
+    m = load()
+    yield "full shampoo", m, ShampooGrafted(m.parameters(), 2e-3, wd=0.1), ("constant", 0), 0
+    m = load()
+    yield "full row-col", m, Balanced(m, 1e-2, 0.1, balanced_scales), ("constant", 0), 1.0
+    m = load()
+    yield "full pair", m, Balanced(m, 1e-3, 0.1, pair_scales), ("constant", 0), 1.0
+    m = lora(MODULES)
+    yield "lora row-col", m, Balanced(m, 2e-3, 0.0, lora_scales), ("constant", 0), 0
+    for name, double in ("nf4", False), ("nf4-dq", True):
+        m = lora(LINEAR, quantised(double))
+        yield "qlora " + name, m, adamw([p for p in m.parameters() if p.requires_grad], 2e-3), ("constant", 0), 0
 
 
 PROMPT = 6
@@ -200,6 +220,109 @@ class MuonAndAdamW(torch.optim.Optimizer):
             part.step()
 
 
+class ShampooGrafted(torch.optim.Optimizer):
+    """facebookresearch/optimizers' DistributedShampoo, RootInvShampooPreconditionerConfig, grafting from Adam
+    (eps 1e-8), with a diagonal in place of blocks for axes that are longer than limit."""
+
+    def __init__(self, params, lr, wd, b1=0.9, b2=0.999, eps=1e-12, every=5, limit=256):
+        super().__init__(params, {"lr": lr})
+        self.wd, self.b1, self.b2, self.eps, self.every, self.limit, self.t = wd, b1, b2, eps, every, limit, 0
+
+    def root(self, factor, power):
+        factor = factor.double() / (1 - self.b2 ** self.t)
+        if factor.ndim == 1:
+            return (factor + self.eps).pow(power).float()
+        values, vectors = torch.linalg.eigh(factor)
+        values = values - min(values.min().item(), 0) + self.eps
+        return (vectors * values.pow(power) @ vectors.T).float()
+
+    @torch.no_grad()
+    def step(self):
+        self.t += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                s, g = self.state[p], p.grad
+                if "m" not in s:
+                    s.update(m=torch.zeros_like(p), v=torch.zeros_like(p), roots=[None] * p.ndim)
+                    s["factors"] = [torch.zeros(n, n) if n <= self.limit else torch.zeros(n) for n in p.shape]
+                s["m"].lerp_(g, 1 - self.b1)
+                s["v"].mul_(self.b2).addcmul_(g, g, value=1 - self.b2)
+                for i, f in enumerate(s["factors"]):
+                    rows = g.transpose(0, i).reshape(g.shape[i], -1)
+                    f.mul_(self.b2).add_(rows @ rows.T if f.ndim == 2 else rows.square().sum(1), alpha=1 - self.b2)
+                    if self.t % self.every == 0:
+                        s["roots"][i] = self.root(f, -1 / (2 * p.ndim))
+                mean = s["m"] / (1 - self.b1 ** self.t)
+                adam = mean / ((s["v"] / (1 - self.b2 ** self.t)).sqrt() + 1e-8)
+                d = adam
+                if self.t >= self.every:
+                    d = mean
+                    for i, r in enumerate(s["roots"]):
+                        d = d.transpose(0, i)
+                        d = r @ d if r.ndim == 2 else r.view(-1, *[1] * (d.ndim - 1)) * d
+                        d = d.transpose(0, i)
+                    d = d * (adam.norm() / (d.norm() + 1e-16))
+                p.mul_(1 - group["lr"] * self.wd).add_(d, alpha=-group["lr"])
+
+
+def balanced_scales(name, p):
+    """Factors that make the root mean squares of rows and columns 1."""
+    w = p.detach().double()
+    if w.ndim == 1:
+        return w.abs()
+    r, c = torch.ones(w.shape[0], 1, dtype=w.dtype), torch.ones(1, w.shape[1], dtype=w.dtype)
+    for _ in range(50):
+        r = (w / c).square().mean(1, keepdim=True).sqrt()
+        c = (w / r).square().mean(0, keepdim=True).sqrt()
+    return r, c
+
+
+def pair_scales(name, p):
+    """Powers of two by rows and columns."""
+    r, c = (torch.from_numpy(2.0 ** np.floor(7 * units(name + part, n) - 3))
+            for part, n in ((".rows", p.shape[0]), (".cols", p.shape[-1])))
+    return c if p.ndim == 1 else (r.unsqueeze(1), c.unsqueeze(0))
+
+
+def lora_scales(name, p):
+    """Those of the tensor below, made so that its values are of the size 1/sqrt(columns)."""
+    module, which = name.removeprefix("base_model.model.").split(".lora_")
+    base = dict(load().named_parameters())[module + ".weight"]
+    r, c = balanced_scales(name, base)
+    f = (r.log().mean() - c.log().mean()).div(2).exp()  # each takes half of the scale
+    more = base.shape[1] ** 0.25
+    if which.startswith("A"):
+        p.data.copy_(p.double() * c * f * more)
+        return torch.ones(p.shape[0], 1), c * f * more
+    return r / f * more, torch.ones(1, p.shape[1])
+
+
+class Balanced(torch.optim.Optimizer):
+    """AdamW on what a tensor holds divided by factors of its rows and columns."""
+
+    def __init__(self, model, lr, wd, scales):
+        self.scales, hats = [], []
+        params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        for n, p in params:
+            s = scales(n, p)
+            s = s[0] * s[1] if isinstance(s, tuple) else s
+            self.scales.append(s)
+            hats.append(torch.nn.Parameter(torch.zeros_like(p)))
+            p.register_hook(lambda g, s=s: (g.double() * s).float())
+        self.inner = adamw(hats, lr, wd=wd)
+        self.pairs = list(zip((p for _, p in params), hats, self.scales))
+        super().__init__((p for _, p in params), {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for p, hat, s in self.pairs:
+            hat.copy_(p.double() / s)
+            hat.grad, hat.old = p.grad, hat.clone()
+        self.inner.step()
+        for p, hat, s in self.pairs:
+            p.copy_(p.double() + (hat.double() - hat.old.double()) * s)
+
+
 def logits_and_targets(model, x, y):
     """With virtual tokens, the last of them predicts the first token."""
     out = model(input_ids=x, use_cache=False).logits.float()
@@ -231,7 +354,12 @@ def main():
     torch.set_num_threads(1)
     out = {"made_with": {m.__name__: m.__version__ for m in (torch, transformers, peft)},
            "tokens": batch(0)[0][0, :8].tolist(), "curves": {}}
+    only = sys.argv[1:]
+    if only:
+        out["curves"] = json.loads((HERE / "curves.json").read_text())["curves"]
     for name, model, opt, schedule, clip in cases():
+        if only and not any(o in name for o in only):
+            continue
         out["curves"][name] = curve(model, opt, schedule, clip)
         print(name, " ".join(f"{x:.4f}" for x in out["curves"][name][::5]), flush=True)
     text = json.dumps(out, indent=1)

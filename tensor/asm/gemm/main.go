@@ -10,10 +10,16 @@ import (
 func main() {
 	ConstraintExpr("amd64")
 	micro("gemm6x16", 6, 2, false)
+	micro("gemm12x32", 12, 2, true)
+	micro("gemm12x16", 12, 1, true)
 	micro("gemm8x32", 8, 2, true)
 	micro("gemm8x16", 8, 1, true)
 	transpose(8)
-	transpose(6)
+	for _, width := range []int{32, 16, 12} {
+		copyGroups(width, false)
+	}
+	copyGroups(32, true)
+	copyGroups(16, true)
 	vectors()
 	Generate()
 }

@@ -8,23 +8,56 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// unroll is the number of steps along k in the main loop.
-const unroll = 4
-
-// micro emits a kernel of mr rows and cols registers of columns. Every element
-// of c has one accumulator, to which the products are added in the order of k:
-// the shape of the tile cannot change a result.
+// micro emits a kernel of mr rows, a multiple of three or of four, and cols
+// registers of columns. Every element of c has one accumulator, to which the
+// products are added in the order of k: the shape of the tile cannot change a
+// result.
 func micro(name string, mr, cols int, wide bool) {
 	lanes, vec := 8, func() reg.VecVirtual { return YMM() }
 	if wide {
 		lanes, vec = 16, func() reg.VecVirtual { return ZMM() }
 	}
-	TEXT(name, NOSPLIT, "func(k int, a, b, c *float32, ldc int, alpha float32)")
+	TEXT(name, NOSPLIT, "func(k int, a *float32, sa, sp int, b *float32, sb int, c *float32, ldc int, alpha float32, set int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds alpha·a·b to the tile c of %d × %d, whose rows are ldc", name, mr, cols*lanes),
-		fmt.Sprintf("elements apart; a holds k columns of %d, b k rows of %d. It needs %s.", mr, cols*lanes,
-			map[bool]string{false: "AVX2 and FMA", true: "AVX-512F"}[wide]))
-	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	Doc(fmt.Sprintf("%s adds alpha·a·b to the tile c of %d × %d, whose rows are ldc elements", name, mr, cols*lanes),
+		"apart, or sets it if set is not 0. Row i and column p of a is i·sa + p·sp elements",
+		fmt.Sprintf("from a, row p of b p·sb from b. It needs %s.", map[bool]string{false: "AVX2 and FMA", true: "AVX-512F"}[wide]))
+	k, b, sb := Load(Param("k"), GP64()), Load(Param("b"), GP64()), Load(Param("sb"), GP64())
+	sa, sp := Load(Param("sa"), GP64()).(reg.GPVirtual), Load(Param("sp"), GP64())
+	for _, r := range []reg.Register{sa, sp, sb} {
+		SHLQ(Imm(2), r)
+	}
+	// Rows by base registers: 0, 1 and 2 times sa from each, and 4 if it fits.
+	per := 3
+	if mr%4 == 0 {
+		per = 4
+	}
+	bases := make([]reg.GPVirtual, mr/per)
+	bases[0] = Load(Param("a"), GP64()).(reg.GPVirtual)
+	var sa3 reg.GPVirtual
+	if per == 4 {
+		sa3 = GP64()
+		LEAQ(Mem{Base: sa, Index: sa, Scale: 2}, sa3)
+	}
+	for i := 1; i < len(bases); i++ {
+		bases[i] = GP64()
+		if per == 4 {
+			LEAQ(Mem{Base: bases[i-1], Index: sa, Scale: 4}, bases[i])
+		} else {
+			LEAQ(Mem{Base: bases[i-1], Index: sa, Scale: 2}, bases[i])
+			ADDQ(sa, bases[i])
+		}
+	}
+	row := func(i int) Mem {
+		m := Mem{Base: bases[i/per]}
+		switch i % per {
+		case 1, 2:
+			m.Index, m.Scale = sa, uint8(i%per)
+		case 3:
+			m.Index, m.Scale = sa3, 1
+		}
+		return m
+	}
 	acc := make([]reg.VecVirtual, mr*cols)
 	for i := range acc {
 		acc[i] = vec()
@@ -34,64 +67,82 @@ func micro(name string, mr, cols int, wide bool) {
 			VXORPS(acc[i], acc[i], acc[i])
 		}
 	}
-	step := func(u int) {
-		row := make([]reg.VecVirtual, cols)
-		for j := range row {
-			row[j] = vec()
-			VMOVUPS(Mem{Base: b, Disp: 4 * lanes * (u*cols + j)}, row[j])
-		}
-		for i := range mr {
-			x := vec()
-			VBROADCASTSS(Mem{Base: a, Disp: 4 * (u*mr + i)}, x)
-			for j := range row {
-				VFMADD231PS(row[j], x, acc[i*cols+j])
-			}
-		}
-	}
-	advance := func(n int) {
-		ADDQ(U32(4*mr*n), a)
-		ADDQ(U32(4*lanes*cols*n), b)
-		SUBQ(Imm(uint64(n)), k)
-	}
-	SUBQ(Imm(unroll), k)
-	JLT(LabelRef(name + "Rest"))
+	prefetch(mr, 4*lanes*cols)
 	Label(name + "Loop")
-	PREFETCHT0(Mem{Base: a, Disp: 4*mr*unroll + 256})
-	for u := range unroll {
-		step(u)
+	cells := make([]reg.VecVirtual, cols)
+	for j := range cells {
+		cells[j] = vec()
+		VMOVUPS(Mem{Base: b, Disp: 4 * lanes * j}, cells[j])
 	}
-	advance(unroll)
-	JGE(LabelRef(name + "Loop"))
-	Label(name + "Rest")
-	ADDQ(Imm(unroll), k)
-	JZ(LabelRef(name + "Store"))
-	Label(name + "One")
-	step(0)
-	advance(1)
-	JNZ(LabelRef(name + "One"))
-	Label(name + "Store")
+	for i := range mr {
+		x := vec()
+		VBROADCASTSS(row(i), x)
+		for j := range cells {
+			VFMADD231PS(cells[j], x, acc[i*cols+j])
+		}
+	}
+	ADDQ(sb, b)
+	for _, r := range bases {
+		ADDQ(sp, r)
+	}
+	DECQ(k)
+	JNZ(LabelRef(name + "Loop"))
+	store(name, mr, cols, lanes, acc, vec)
+	VZEROUPPER()
+	RET()
+}
+
+// prefetch asks for the tile's lines, which are needed at the end.
+func prefetch(mr, width int) {
 	c, ldc := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
 	SHLQ(Imm(2), ldc)
+	for i := range mr {
+		for at := 0; at < width; at += 64 {
+			PREFETCHT0(Mem{Base: c, Disp: at})
+		}
+		if i < mr-1 {
+			ADDQ(ldc, c)
+		}
+	}
+}
+
+// store adds the accumulators to the tile, or sets it.
+func store(name string, mr, cols, lanes int, acc []reg.VecVirtual, vec func() reg.VecVirtual) {
 	alpha := vec()
 	m, err := Param("alpha").Resolve()
 	if err != nil {
 		panic(err)
 	}
 	VBROADCASTSS(m.Addr, alpha)
-	for i := range mr {
-		for j := range cols {
-			at := Mem{Base: c, Disp: 4 * lanes * j}
-			old := vec()
-			VMOVUPS(at, old)
-			VFMADD231PS(alpha, acc[i*cols+j], old)
-			VMOVUPS(old, at)
+	set := Load(Param("set"), GP64())
+	for _, add := range []bool{true, false} {
+		c, ldc := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+		SHLQ(Imm(2), ldc)
+		if add {
+			TESTQ(set, set)
+			JNZ(LabelRef(name + "Set"))
 		}
-		if i < mr-1 {
-			ADDQ(ldc, c)
+		for i := range mr {
+			for j := range cols {
+				at, v := Mem{Base: c, Disp: 4 * lanes * j}, vec()
+				if add {
+					VMOVUPS(at, v)
+					VFMADD231PS(alpha, acc[i*cols+j], v)
+				} else {
+					VMULPS(alpha, acc[i*cols+j], v)
+				}
+				VMOVUPS(v, at)
+			}
+			if i < mr-1 {
+				ADDQ(ldc, c)
+			}
+		}
+		if add {
+			JMP(LabelRef(name + "Done"))
+			Label(name + "Set")
 		}
 	}
-	VZEROUPPER()
-	RET()
+	Label(name + "Done")
 }
 
 // transpose emits the packing of eight rows, or of fewer and zeros.
@@ -166,6 +217,41 @@ func transpose(rows int) {
 	ADDQ(Imm(32), src4)
 	SUBQ(Imm(8), n)
 	JG(LabelRef(name + "Loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// copyGroups emits the packing of what lies in groups already, of bfloat16 too.
+func copyGroups(width int, bf16 bool) {
+	name, typ, shift := fmt.Sprintf("copy%d", width), "*float32", uint64(2)
+	if bf16 {
+		name, typ, shift = fmt.Sprintf("widen%d", width), "*byte", 1
+	}
+	TEXT(name, NOSPLIT, "func(dst *float32, src "+typ+", ld, n int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s writes n groups of %d elements, at least one, one after another; they are", name, width), "ld elements apart in src.")
+	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
+	ld, n := Load(Param("ld"), GP64()), Load(Param("n"), GP64())
+	SHLQ(Imm(shift), ld)
+	Label(name + "Loop")
+	for at := 0; at < 4*width; {
+		x, size := reg.Register(YMM()), 32
+		if 4*width-at < 32 {
+			x, size = XMM(), 16
+		}
+		if bf16 {
+			VPMOVZXWD(Mem{Base: src, Disp: at / 2}, x)
+			VPSLLD(Imm(16), x, x)
+		} else {
+			VMOVUPS(Mem{Base: src, Disp: at}, x)
+		}
+		VMOVUPS(x, Mem{Base: dst, Disp: at})
+		at += size
+	}
+	ADDQ(ld, src)
+	ADDQ(U32(uint32(4*width)), dst)
+	DECQ(n)
+	JNZ(LabelRef(name + "Loop"))
 	VZEROUPPER()
 	RET()
 }

@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package tensor
 
 func asmExp(dst, x []float32, n int)              { vecExp(&dst[0], &x[0], n) }

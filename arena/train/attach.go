@@ -1,0 +1,186 @@
+package train
+
+import (
+	"math"
+	"strings"
+
+	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/tensor"
+)
+
+// leaf adds a trained parameter to the module of a tensor.
+func (a *adapters) leaf(tensorName, suffix string, f follows, fill func(x []float32, seed uint64, name string), shape ...int) graph.ID {
+	name := strings.TrimPrefix(strings.TrimSuffix(tensorName, ".weight")+"."+suffix, ".")
+	id := a.n.weight(name, shape)
+	p := a.n.nodes[id].param
+	p.Trained, p.Adapter, p.module, p.follows = true, true, tensorName, f
+	p.init = func(p *Param, seed uint64, _ func(string) []float32) {
+		clear(p.Data)
+		if fill != nil {
+			fill(p.Data, seed, p.Name)
+		}
+	}
+	return id
+}
+
+func (a *adapters) param(id graph.ID) *Param { return a.n.nodes[id].param }
+
+func ones(x []float32, _ uint64, _ string) {
+	for i := range x {
+		x[i] = 1
+	}
+}
+
+// within fills with a uniform distribution whose bound is 1/√in.
+func within(in int) func([]float32, uint64, string) {
+	return func(x []float32, seed uint64, name string) { uniform(x, seed, name, 1/math.Sqrt(float64(in))) }
+}
+
+// linear adds an adapter to y = W·x.
+func (a *adapters) linear(id graph.ID, x graph.Node) graph.ID {
+	switch a.t.Kind {
+	case IA3:
+		return a.gains(id, x)
+	case Residual:
+		a.afterModule(id, func(y graph.ID) graph.ID { return a.bottleneck(id, x, y) })
+		return a.n.add(x)
+	}
+	return a.lowRank(id, x)
+}
+
+// afterModule has f applied to the result of a linear map and its bias.
+func (a *adapters) afterModule(id graph.ID, f func(graph.ID) graph.ID) {
+	if b, ok := a.bias[id]; ok {
+		id = b
+	}
+	a.after[id] = f
+}
+
+func (a *adapters) gains(id graph.ID, x graph.Node) graph.ID {
+	n, module, base := a.n, a.module(id), a.param(x.In[1])
+	in, out := n.shape(x.In[1])[1], x.Shape[len(x.Shape)-1]
+	if matches(a.t.FeedForward, module) {
+		l := a.leaf(module, "ia3_l", follows{}, ones, in)
+		x.In[0] = n.binary(graph.OpMul, x.In[0], l, x)
+		base.merge(module, func(w []float32) { scaleColumns(w, a.param(l).Data) })
+		return n.add(x)
+	}
+	l := a.leaf(module, "ia3_l", follows{}, ones, out)
+	base.merge(module, func(w []float32) { scaleRows(w, a.param(l).Data) })
+	if add, ok := a.bias[id]; ok {
+		for _, j := range a.g.Nodes[add].In {
+			if b := &a.g.Nodes[j]; b.Op == graph.OpWeight {
+				a.param(n.weight(b.Name, b.Shape)).merge(b.Name, func(w []float32) { scaleRows(w, a.param(l).Data) })
+			}
+		}
+	}
+	a.afterModule(id, func(y graph.ID) graph.ID { return n.binary(graph.OpMul, y, l, x) })
+	return n.add(x)
+}
+
+func (a *adapters) bottleneck(id graph.ID, x graph.Node, y graph.ID) graph.ID {
+	n, module, out := a.n, a.module(id), x.Shape[len(x.Shape)-1]
+	side := baseRows
+	if x.Transposed {
+		side = baseCols
+	}
+	base := n.nodes[x.In[1]].Name
+	down := a.leaf(module, "adapter_down", follows{base: base, cols: side, inverse: true, random: true}, within(out), a.t.Rank, out)
+	up := a.leaf(module, "adapter_up", follows{base: base, rows: side}, nil, out, a.t.Rank)
+	h := n.unary(graph.OpReLU, n.linear(y, down, x), 0, x)
+	return n.binary(graph.OpAdd, y, n.linear(h, up, x), x)
+}
+
+func (a *adapters) lowRank(id graph.ID, x graph.Node) graph.ID {
+	n, module, base := a.n, a.module(id), a.param(x.In[1])
+	in, out, r := n.shape(x.In[1])[1], x.Shape[len(x.Shape)-1], a.t.Rank
+	wa := a.leaf(module, "lora_A", follows{base: base.Name, cols: baseCols, random: true}, within(in), r, in)
+	wb := a.leaf(module, "lora_B", follows{base: base.Name, rows: baseRows}, nil, out, r)
+	a.plus(wb)
+	y := n.add(x)
+	delta := n.linear(n.unary(graph.OpMulScalar, n.linear(x.In[0], wa, x), a.scale(), x), wb, x)
+	sum := n.binary(graph.OpAdd, y, delta, x)
+	pa, pb, s := a.param(wa), a.param(wb), float32(a.scale())
+	plus := func(w []float32) { tensor.Gemm(false, false, out, in, r, s, pb.Data, r, pa.Data, in, 1, w, in) }
+	if a.t.Kind == LoRA {
+		base.merge(module, plus)
+		return sum
+	}
+	m := a.leaf(module, "lora_magnitude", follows{base: base.Name, cols: magnitude}, nil, out)
+	pm := a.param(m)
+	pm.init = func(p *Param, _ uint64, weight func(string) []float32) {
+		copy(p.Data, rowNorms(weight(base.Name), out, in))
+	}
+	base.merge(module, func(w []float32) {
+		plus(w)
+		gain := rowNorms(w, out, in)
+		for i, v := range gain {
+			gain[i] = pm.Data[i] / v
+		}
+		scaleRows(w, gain)
+	})
+	g := n.add(graph.Node{Op: opDoRAScale, In: []graph.ID{x.In[1], wa, wb, m}, Shape: []int{out}, Scalar: a.scale(), Scope: x.Scope, Layer: x.Layer})
+	return n.binary(graph.OpMul, sum, g, x)
+}
+
+// plus gives B its own learning rate.
+func (a *adapters) plus(b graph.ID) {
+	if a.t.Ratio > 0 {
+		a.param(b).LRScale = a.t.Ratio
+	}
+}
+
+// embedding adds s·B·A[token]; as in PEFT, A starts at zero and B normal. A is
+// kept transposed, [V, r].
+func (a *adapters) embedding(x graph.Node, name string, y graph.ID) graph.ID {
+	n, w, r := a.n, a.n.shape(x.In[0]), a.t.Rank
+	wa := a.leaf(name, "lora_embedding_A", follows{base: name, rows: baseRows}, nil, w[0], r)
+	wb := a.leaf(name, "lora_embedding_B", follows{base: name, rows: baseCols, random: true},
+		func(d []float32, seed uint64, name string) { normal(d, seed, name, 1) }, w[1], r)
+	a.plus(wb)
+	pa, pb, s := a.param(wa), a.param(wb), float32(a.scale())
+	a.param(x.In[0]).merge(name, func(d []float32) {
+		tensor.Gemm(false, true, w[0], w[1], r, s, pa.Data, r, pb.Data, r, 1, d, w[1])
+	})
+	h := n.add(graph.Node{Op: graph.OpEmbedding, In: []graph.ID{wa, x.In[1]}, Shape: []int{x.Shape[0], r}, Scope: x.Scope, Layer: x.Layer})
+	return n.binary(graph.OpAdd, y, n.linear(n.unary(graph.OpMulScalar, h, a.scale(), x), wb, x), x)
+}
+
+// prompt puts virtual tokens in place of the first embeddings. They start, as
+// PEFT's do from text, as rows of the embedding, of tokens that the seed chooses.
+func (a *adapters) prompt(x graph.Node, base graph.ID) graph.ID {
+	n, v := a.n, a.t.Virtual
+	name, w := n.nodes[x.In[0]].Name, n.shape(x.In[0])
+	p := a.leaf("", "prompt_embeddings", follows{base: name, cols: position}, nil, v, w[1])
+	a.param(p).init = func(p *Param, seed uint64, weight func(string) []float32) {
+		table, at := weight(name), start(seed, p.Name)
+		for i := range v {
+			row := int(unit(at+uint64(i)) * float64(w[0]))
+			copy(p.Data[i*w[1]:(i+1)*w[1]], table[row*w[1]:])
+		}
+	}
+	rest := n.add(graph.Node{Op: graph.OpSlice, In: []graph.ID{base}, Shape: []int{x.Shape[0] - v, w[1]}, Start: v, End: x.Shape[0], Scope: x.Scope, Layer: -1})
+	return n.add(graph.Node{Op: graph.OpConcat, In: []graph.ID{p, rest}, Shape: x.Shape, Scope: x.Scope, Layer: -1})
+}
+
+func rowNorms(w []float32, rows, cols int) []float32 {
+	out := make([]float32, rows)
+	for i := range out {
+		row := w[i*cols : (i+1)*cols]
+		out[i] = float32(math.Sqrt(float64(tensor.VecDot(row, row))))
+	}
+	return out
+}
+
+func scaleRows(w, gain []float32) {
+	cols := len(w) / len(gain)
+	for i, g := range gain {
+		tensor.VecScale(w[i*cols:(i+1)*cols], w[i*cols:(i+1)*cols], g)
+	}
+}
+
+func scaleColumns(w, gain []float32) {
+	for at := 0; at < len(w); at += len(gain) {
+		tensor.VecMul(w[at:at+len(gain)], w[at:at+len(gain)], gain)
+	}
+}

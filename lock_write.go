@@ -1,0 +1,106 @@
+package neuroseal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/keys"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// write makes the output.
+func (l *locker) write(ctx context.Context, res *LockResult) error {
+	sums := newChecksums()
+	w := rewriting{opt: checkpoint.RewriteOptions{Edit: l.editors(sums)}}
+	return l.finish(ctx, res, sums, w)
+}
+
+// finish runs a rewriting and completes the manifest.
+func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w rewriting) error {
+	w.ck, w.dst, w.force, w.notice, w.progress = l.m.ck, l.o.Output, l.o.Force, l.o.Notice, l.o.Progress
+	w.stage = "sealing"
+	if l.conf != nil {
+		w.opt.Override = map[string][]byte{"config.json": l.conf}
+	}
+	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
+		for _, f := range out.LeftOut {
+			res.LeftOut = append(res.LeftOut, f.Path)
+			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
+		}
+		l.files(out)
+		l.man.Checksums = sums.list(l.m.ck)
+		l.man.Keyslots = l.o.Slots
+		if l.o.Method != seal.Static {
+			l.man.SealID = sealID(l.o.Key, l.man)
+			l.man.Sign(l.o.Key)
+		}
+		return writeFile(dir, manifest.Name, l.man.Marshal())
+	})
+}
+
+// editors returns the factory of per-tensor editors.
+func (l *locker) editors(sums *checksums) func(checkpoint.Tensor) checkpoint.Editor {
+	moves := map[string]*gauge.Tensor{}
+	for i := range l.seal.Tensors {
+		moves[l.seal.Tensors[i].Name] = &l.seal.Tensors[i]
+	}
+	var e [][]int16
+	if l.o.Method == seal.Gauge {
+		e = l.seal.Exponents(l.o.Key)
+	}
+	return func(t checkpoint.Tensor) checkpoint.Editor {
+		var ed checkpoint.Editor
+		if p := moves[t.Name]; p != nil {
+			if l.o.Method == seal.Gauge {
+				if s := seal.NewScaler(p, t.DType, e, 1); s != nil {
+					ed = s
+				}
+			} else if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
+				ed = s
+			}
+		}
+		return sums.wrap(t, ed)
+	}
+}
+
+// files records the digests of all files, and of the original as a whole.
+func (l *locker) files(out *checkpoint.RewriteResult) {
+	for _, f := range out.Files {
+		e := manifest.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256Out, Original: f.SHA256In, OriginalSize: f.Size}
+		for _, p := range l.man.Patches {
+			if p.Path == f.Path {
+				e.OriginalSize -= int64(len(p.After) - len(p.Before))
+			}
+		}
+		l.man.Files = append(l.man.Files, e)
+	}
+	l.man.OriginalDigest = digestOf(l.man.Files)
+}
+
+// digestOf is the digest of an original as a whole: SHA-256 over its files'
+// lines "sha256  path\n" in order of path, as sha256sum would print them.
+func digestOf(files []manifest.File) string {
+	var lines []string
+	for _, f := range files {
+		if f.Original != "" {
+			lines = append(lines, f.Original+"  "+f.Path+"\n")
+		}
+	}
+	sort.Slice(lines, func(i, j int) bool { return lines[i][64:] < lines[j][64:] })
+	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// sealID names a seal: it depends on the key and on what was sealed, so that
+// the same input gives the same name.
+func sealID(k keys.SealKey, m *manifest.Manifest) string {
+	return k.MAC([]byte("seal id\x00" + m.OriginalDigest + "\x00" + m.Profile + "\x00" + m.Method))[:16]
+}

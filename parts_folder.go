@@ -1,0 +1,278 @@
+package neuroseal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// The folder of a seal in parts. Every file in it appears complete or not at
+// all, and belongs to one shard or to the whole:
+//
+//	seal.json                 what is sealed, and how; the first part writes it
+//	measured/SHARD.json       statistics of a shard's weights
+//	activations.json          what portable measures
+//	sealed/SHARD              the sealed shard
+//	records/SHARD.json        written when the sealed shard is on the disk
+//	.part-I-of-N.neuroseal-…  held by the process that seals that part
+const (
+	setupName       = "seal.json"
+	activationsName = "activations.json"
+	measuredFolder  = "measured"
+	sealedFolder    = "sealed"
+	recordsFolder   = "records"
+)
+
+// partsSchema is the version of the records.
+const partsSchema = 1
+
+// maxRecord bounds a record that is read, in bytes.
+const maxRecord = 64 << 20
+
+// partsFolder is the folder of one seal.
+type partsFolder struct {
+	dir    string
+	digest string // of the setup
+}
+
+func (f *partsFolder) path(kind, shard string) string {
+	return filepath.Join(f.dir, kind, filepath.FromSlash(shard))
+}
+
+func (f *partsFolder) exists() bool {
+	info, err := os.Stat(f.dir)
+	return err == nil && info.IsDir()
+}
+
+// partsSetup is what all parts must agree on.
+type partsSetup struct {
+	Schema        int         `json:"schema"`
+	Tool          string      `json:"tool"`
+	Method        seal.Method `json:"method"`
+	Profile       string      `json:"profile"`
+	Scale         float64     `json:"scale"`
+	Include       []string    `json:"include"`
+	Exclude       []string    `json:"exclude"`
+	AllowUnsealed bool        `json:"allow-unsealed"`
+	AllowSealed   bool        `json:"allow-sealed"`
+	Key           string      `json:"key"`    // its public check; "": none is used
+	Config        string      `json:"config"` // SHA-256 of the source's config.json
+	Shards        []partShard `json:"shards"` // of the source
+}
+
+type partShard struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Header string `json:"header"` // SHA-256
+}
+
+// setup describes a lock for all its parts.
+func (l *locker) setup() partsSetup {
+	s := partsSetup{
+		Schema: partsSchema, Tool: "neuroseal " + Version, Method: l.o.Method, Profile: string(l.o.Profile), Scale: l.o.Scale,
+		Include: append([]string{}, l.o.Include...), Exclude: append([]string{}, l.o.Exclude...),
+		AllowUnsealed: l.o.AllowUnsealed, AllowSealed: l.o.AllowSealed, Config: hexSum(l.m.conf),
+	}
+	if l.o.Method != seal.Static {
+		s.Key = l.o.Key.Check()
+	}
+	for _, sh := range l.m.ck.Shards() {
+		s.Shards = append(s.Shards, partShard{sh.Path, sh.Size, hexSum(sh.Header.Raw)})
+	}
+	return s
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// digestJSON is the SHA-256 of a value's JSON.
+func digestJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain data: cannot fail
+	}
+	return hexSum(b)
+}
+
+// agree demands that the folder holds parts of this very seal. With begin, a
+// folder that holds none yet becomes this seal's.
+func (f *partsFolder) agree(l *locker, begin bool) error {
+	want := l.setup()
+	f.digest = digestJSON(want)
+	path := filepath.Join(f.dir, setupName)
+	for range 2 {
+		var got partsSetup
+		err := readRecord(path, &got)
+		switch {
+		case err == nil && digestJSON(got) == f.digest:
+			return nil
+		case err == nil:
+			return f.disagree(got, want)
+		case !errors.Is(err, fs.ErrNotExist):
+			return fault.Wrap(fault.Mismatch, err, "%s", path).WithHint("remove the folder %s and seal all parts again", f.dir)
+		case !begin:
+			return fault.New(fault.Usage, "%s holds no part of a seal: it has no %s", f.dir, setupName).
+				WithHint("seal the parts first: neuroseal lock SRC DST --part 1/n, and so on")
+		}
+		// Another part may be faster; then what it wrote is compared above.
+		if err := writeRecord(path, want, false); err != nil && fault.KindOf(err) != fault.Usage {
+			return err
+		}
+	}
+	return fault.New(fault.Usage, "another process begins the parts in %s at this moment", f.dir).WithHint("start this part again")
+}
+
+// disagree names what differs between the seal in the folder and this one.
+func (f *partsFolder) disagree(got, want partsSetup) error {
+	var source, options []string
+	a, b := fields(got), fields(want)
+	for _, k := range slices.Sorted(maps.Keys(b)) {
+		switch {
+		case reflect.DeepEqual(a[k], b[k]):
+		case k == "config", k == "shards":
+			source = append(source, k)
+		case k == "key":
+			options = append(options, "the key is another")
+		default:
+			options = append(options, fmt.Sprintf("%s is %v there and %v here", k, a[k], b[k]))
+		}
+	}
+	if len(options) > 0 {
+		return fault.New(fault.Usage, "%s holds parts of another seal: %s", f.dir, join(options)).
+			WithHint("give every part and --finish the same options and key file, or remove that folder to begin anew")
+	}
+	what := "config.json"
+	for i, s := range want.Shards {
+		if i >= len(got.Shards) || got.Shards[i] != s {
+			what = "shard " + s.Path
+			break
+		}
+	}
+	if len(got.Shards) > len(want.Shards) {
+		what = "shard " + got.Shards[len(want.Shards)].Path
+	}
+	if len(source) == 0 {
+		what = setupName
+	}
+	return fault.New(fault.Mismatch, "%s holds parts of another checkpoint: %s differs", f.dir, what).
+		WithHint("if the checkpoint was changed, remove that folder and seal all parts again")
+}
+
+func join(list []string) string {
+	out := ""
+	for i, s := range list {
+		if i > 0 {
+			out += "; "
+		}
+		out += s
+	}
+	return out
+}
+
+func fields(v partsSetup) map[string]any {
+	b, _ := json.Marshal(v)
+	out := map[string]any{}
+	_ = json.Unmarshal(b, &out)
+	return out
+}
+
+// stamp is the state of a file of the source, to tell whether it was changed.
+type stamp struct {
+	Size     int64 `json:"size"`
+	Modified int64 `json:"modified"` // nanoseconds since 1970
+}
+
+func (l *locker) stamp(s checkpoint.Shard) (stamp, error) {
+	info, err := os.Stat(filepath.Join(l.m.ck.Root(), filepath.FromSlash(s.Path)))
+	if err != nil {
+		return stamp{}, fault.Wrap(fault.General, err, "reading checkpoint")
+	}
+	return stamp{info.Size(), info.ModTime().UnixNano()}, nil
+}
+
+// shardRecord says how a shard was sealed.
+type shardRecord struct {
+	Schema    int                 `json:"schema"`
+	Part      string              `json:"part"`  // "2/3"
+	Setup     string              `json:"setup"` // digest of seal.json's content
+	Plan      string              `json:"plan"`  // digest
+	Source    stamp               `json:"source"`
+	Original  string              `json:"original_sha256"`
+	Sealed    string              `json:"sha256"`
+	Checksums []manifest.Checksum `json:"checksums"`
+}
+
+func (f *partsFolder) recordPath(shard string) string { return f.path(recordsFolder, shard+".json") }
+
+// record reads the record of a shard.
+func (f *partsFolder) record(shard string) (*shardRecord, error) {
+	r := new(shardRecord)
+	if err := readRecord(f.recordPath(shard), r); err != nil {
+		return nil, err
+	}
+	if _, err := ParsePart(r.Part); err != nil || r.Schema != partsSchema || len(r.Original) != 64 || len(r.Sealed) != 64 {
+		return nil, fault.New(fault.Mismatch, "%s is not a record of a sealed shard", f.recordPath(shard))
+	}
+	return r, nil
+}
+
+// present reports whether the sealed shard is there with its full size.
+func (f *partsFolder) present(s checkpoint.Shard) bool {
+	info, err := os.Stat(f.path(sealedFolder, s.Path))
+	return err == nil && info.Mode().IsRegular() && info.Size() == s.Size
+}
+
+// readRecord reads a JSON file of known form; a missing one is fs.ErrNotExist.
+func readRecord(path string, v any) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fault.Wrap(fault.General, err, "reading parts")
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, maxRecord+1))
+	if err != nil {
+		return fault.Wrap(fault.General, err, "reading parts")
+	}
+	return decodeRecord(b, v)
+}
+
+func decodeRecord(b []byte, v any) error {
+	if len(b) > maxRecord {
+		return fault.New(fault.Mismatch, "more than %d bytes", maxRecord)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return fault.Wrap(fault.Mismatch, err, "not a record of a seal in parts")
+	}
+	if dec.More() {
+		return fault.New(fault.Mismatch, "not a record of a seal in parts: something follows it")
+	}
+	return nil
+}
+
+func writeRecord(path string, v any, replace bool) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain data: cannot fail
+	}
+	return atomicdir.WriteFile(path, append(b, '\n'), 0o666, replace)
+}

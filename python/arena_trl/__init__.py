@@ -1,0 +1,1 @@
+"""Runs trials of NeuroSeal's arena with transformers, PEFT and TRL."""
