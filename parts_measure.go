@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"strconv"
 	"sync"
 
@@ -111,20 +112,25 @@ func (s *sharedMeasure) shard(ctx context.Context, i int, p Progress) (*measured
 		}
 		return m, nil
 	}
+	stale := exists(path)
 	m, err := s.measure(ctx, i, at, p)
 	if err != nil {
 		return nil, err
 	}
-	// A record that is there by now is another part's and as good, or it is out
-	// of date: then it is replaced. One that cannot be written costs time only.
-	const replace = true
-	if err := writeRecord(path, m, replace); fault.KindOf(err) == fault.NoSpace {
+	// Where another part was faster, its record counts: all parts shall plan
+	// from the same figures. One that cannot be written costs time only.
+	if err := writeRecord(path, m, stale); fault.KindOf(err) == fault.NoSpace {
 		return nil, err
 	}
 	if first := s.read(path, i, at); first != nil {
 		return first, nil
 	}
 	return m, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // tensors lists the tensors of a shard that have statistics.
@@ -184,7 +190,7 @@ func (s *sharedMeasure) measure(ctx context.Context, shard int, at stamp, p Prog
 	return m, nil
 }
 
-// activations are what portable measures, in bits of the values' log2.
+// activations are what portable measures: log2 of the values' largest elements.
 type activations struct {
 	Schema  int     `json:"schema"`
 	Weights string  `json:"weights"` // digest of their checksums
@@ -209,6 +215,7 @@ func (s *sharedMeasure) observe(ctx context.Context, sol *gauge.Solution, p Prog
 	if out := read(); out != nil {
 		return out, nil
 	}
+	stale := exists(path)
 	out, err := s.l.m.observe(ctx, sol, p)
 	if err != nil {
 		return nil, err
@@ -217,8 +224,7 @@ func (s *sharedMeasure) observe(ctx context.Context, sol *gauge.Solution, p Prog
 	for _, x := range out {
 		a.LogMax = append(a.LogMax, exact(x))
 	}
-	const replace = true
-	if err := writeRecord(path, a, replace); fault.KindOf(err) == fault.NoSpace {
+	if err := writeRecord(path, a, stale); fault.KindOf(err) == fault.NoSpace {
 		return nil, err
 	}
 	if first := read(); first != nil {

@@ -63,7 +63,7 @@ func TestCurves(t *testing.T) {
 		"rslora":         {rs, TrainOptions{LR: 1e-3}},
 		"lora+":          {plus, TrainOptions{LR: 5e-4}},
 		"dora":           {dora, TrainOptions{LR: 2e-3}},
-		"full shampoo":   {Trainable{Kind: Full}, TrainOptions{LR: 2e-3, Optimizer: Optimizer{Method: Shampoo, WeightDecay: 0.1}}},
+		"full shampoo":   {Trainable{Kind: Full}, TrainOptions{LR: 2e-3, Optimizer: Optimizer{Method: Shampoo, WeightDecay: 0.1, Eps: 1e-4}}},
 		"full row-col":   {Trainable{Kind: Full}, TrainOptions{LR: 1e-2, Optimizer: Optimizer{Method: RowCol, WeightDecay: 0.1}, Clip: 1}},
 		"full pair":      {Trainable{Kind: Full}, TrainOptions{LR: 1e-3, Optimizer: Optimizer{Method: Pair, WeightDecay: 0.1}, Clip: 1, Scales: curveScales(shapes)}},
 		"lora row-col":   {lora, TrainOptions{LR: 2e-3, Optimizer: Optimizer{Method: RowCol}}},

@@ -53,15 +53,16 @@ var mayImport = map[string][]string{
 	"arena/corpus": {"internal/atomicdir", "internal/demo/text", "internal/fault",
 		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
-	"report": {"internal/fault", "arena"},
+	"report":      {"internal/fault", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
-		"internal/ui", "keys", "manifest", "probe", "seal"},
+		"internal/ui", "keys", "manifest", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report"},
 
 	// What the demo ships, and the programs that made it or measure the product.
 	"internal/demo":         {"internal/fault"},
 	"internal/demo/text":    {},
 	"internal/demo/gentext": {"internal/demo/text"},
 	"tools/specimens":       {"internal/fault", "arena/specimen"},
+	"tools/resistance":      {"", "arch", "gauge", "keys", "seal", "arena", "arena/attack", "arena/embedded", "arena/informed"},
 	"tools/bench-seal":      {"internal/atomicdir", "internal/dtype", "keys", "safetensors"},
 	"tools/bench-train":     {"arch", "arena/train", "graph", "internal/dtype"},
 }

@@ -137,7 +137,7 @@ def cases():
     yield "soft prompt", m, adamw([p for p in m.parameters() if p.requires_grad], 3e-2), ("constant", 0), 0
 
     m = load()
-    yield "full shampoo", m, ShampooGrafted(m.parameters(), 2e-3, wd=0.1), ("constant", 0), 0
+    yield "full shampoo", m, ShampooGrafted(m.parameters(), 2e-3, wd=0.1, eps=1e-4), ("constant", 0), 0
     m = load()
     yield "full row-col", m, Balanced(m, 1e-2, 0.1, balanced_scales), ("constant", 0), 1.0
     m = load()
@@ -222,7 +222,9 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
 class ShampooGrafted(torch.optim.Optimizer):
     """facebookresearch/optimizers' DistributedShampoo, RootInvShampooPreconditionerConfig, grafting from Adam
-    (eps 1e-8), with a diagonal in place of blocks for axes that are longer than limit."""
+    (eps 1e-8), with a diagonal in place of blocks for axes that are longer than limit. Checked against theirs:
+    with eps 1e-4 and no axis beyond the limit losses agree to 8e-6 (their bias correction is in float32). With
+    their default eps of 1e-12 a change in the last place of a factor moves the losses by 1e-3."""
 
     def __init__(self, params, lr, wd, b1=0.9, b2=0.999, eps=1e-12, every=5, limit=256):
         super().__init__(params, {"lr": lr})
