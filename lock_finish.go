@@ -201,7 +201,7 @@ func (n *finisher) report(list []problem) error {
 	}
 	more := ""
 	if len(list) > 1 {
-		more = fmt.Sprintf(" (and %d more shards)", len(list)-1)
+		more = fmt.Sprintf("; so it is with %d more", len(list)-1)
 	}
 	var parts []string
 	for _, p := range list {

@@ -333,7 +333,7 @@ func TestSourceChangesBetweenParts(t *testing.T) {
 	lockParts(t, o, all...)
 	grow(t, path)
 	lockParts(t, o, Part{2, 3})
-	refused(t, finish(o), fault.Mismatch, "part 1/3", "another", "--part 1/3, --part 3/3")
+	refused(t, finish(o), fault.Mismatch, "part 1/3", "by plan", "--part 1/3, --part 3/3")
 	lockParts(t, o, all...)
 	if err := finish(o); err != nil {
 		t.Fatal(err)
@@ -342,7 +342,7 @@ func TestSourceChangesBetweenParts(t *testing.T) {
 	// Other tensors: another checkpoint altogether.
 	o.Output = filepath.Join(t.TempDir(), "out")
 	lockParts(t, o, Part{1, 3})
-	edit(t, filepath.Join(o.Source, "config.json"), "1e-05", "1e-06")
+	edit(t, filepath.Join(o.Source, "config.json"), "0.00001", "0.00002")
 	_, err = LockPart(context.Background(), o, Part{2, 3})
 	refused(t, err, fault.Mismatch, "config.json differs")
 }

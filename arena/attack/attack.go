@@ -23,6 +23,10 @@ const (
 	DefaultRetained = "builtin:tales"
 )
 
+// far is how many decades beyond its first rates a sweep must be able to go for
+// its word to be taken on a seal, which moves the best rate by many.
+const far = 6
+
 // builtinText begins the names of texts that need no file.
 const builtinText = "builtin:"
 
@@ -72,6 +76,9 @@ func Run(ctx context.Context, o Options) (*arena.Summary, error) {
 	}
 	if err := s.texts(ctx); err != nil {
 		return nil, err
+	}
+	if o.Suite.Extend < far {
+		s.meta.Notes = append(s.meta.Notes, fmt.Sprintf("Suite %s looks at few learning rates: what holds here may break further out. The suites wide and full follow each recipe until a rate changes nothing.", o.Suite.Name))
 	}
 	if err := arena.WriteMeta(o.Dir, s.meta); err != nil {
 		return nil, err

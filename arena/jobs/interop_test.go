@@ -1,4 +1,4 @@
-//go:build interop && unix
+//go:build interop && linux
 
 package jobs
 

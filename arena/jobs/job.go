@@ -136,6 +136,8 @@ type task struct {
 	read    bool   // its log has been fetched
 	started time.Time
 	ended   time.Time // when the cluster said so, while its result is awaited
+	// hopeless is since when Slurm has said that it may never start.
+	hopeless time.Time
 }
 
 // prepare checks the jobs and makes the folders that they need.

@@ -1,4 +1,4 @@
-//go:build interop && unix
+//go:build interop && linux
 
 package jobs
 
@@ -57,7 +57,7 @@ func (n *rayNodes) node(t *testing.T, args ...string) (kill func()) {
 	t.Helper()
 	cmd := exec.Command(n.ray, append([]string{"start", "--block", "--disable-usage-stats"}, args...)...)
 	cmd.Env = n.environment
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

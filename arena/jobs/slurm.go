@@ -255,10 +255,8 @@ func (c *slurm) poll(ctx context.Context, tasks []*task) ([]status, error) {
 		case known && !killedByCode(code):
 			states[i] = status{failed, fmt.Errorf("exit status %d", code)}
 		case there && r.live():
-			if states[i] = r.status(); states[i].phase == failed { // it would wait forever
-				if err := c.stop(ctx, []*task{t}); err != nil {
-					return nil, err
-				}
+			if states[i], err = c.queued(ctx, t, r); err != nil {
+				return nil, err
 			}
 		case finished(t.Job):
 			states[i] = status{phase: succeeded}
@@ -277,6 +275,24 @@ func (c *slurm) poll(ctx context.Context, tasks []*task) ([]status, error) {
 		}
 	}
 	return states, err
+}
+
+// queued judges a task that Slurm has. One that waits for what it says will not
+// come is given up when that has not changed for as long as an outage may last:
+// the reason may also be a node that is down for a while.
+func (c *slurm) queued(ctx context.Context, t *task, r row) (status, error) {
+	switch {
+	case !r.waits():
+		return status{phase: running}, nil
+	case !slices.Contains(hopeless, strings.Trim(r.reason, "()")):
+		t.hopeless = time.Time{}
+	case t.hopeless.IsZero():
+		t.hopeless = time.Now()
+	case time.Since(t.hopeless) > c.o.Patience:
+		err := fmt.Errorf("Slurm would not start it: %s", r.reason)
+		return status{failed, err}, c.stop(ctx, []*task{t})
+	}
+	return status{phase: waiting}, nil
 }
 
 // collect adds what Slurm itself said of the task to its log.

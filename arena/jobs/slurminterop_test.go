@@ -151,6 +151,10 @@ func (s *slurmCluster) munge(t *testing.T) {
 // daemon starts a process that ends with the test.
 func daemon(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // should this test be killed
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +294,13 @@ func (s *slurmCluster) testRefused(t *testing.T) {
 	huge := write(dir, "huge")
 	huge.CPUs = 4096
 	j := &journal{t: t}
-	err := slurmRunnerFor(0)(t, filepath.Join(dir, "run")).Run(t.Context(), []Job{huge, write(dir, "small")}, j.report)
+	o := quick(filepath.Join(dir, "run"))
+	o.Patience = 2 * time.Second
+	r, err := Slurm(SlurmOptions{Options: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Run(t.Context(), []Job{huge, write(dir, "small")}, j.report)
 	if err == nil || !j.has("huge", Failed) || !j.has("small", Done) {
 		t.Errorf("events: %v, error: %v", j.events, err)
 	}

@@ -126,19 +126,17 @@ func (r row) live() bool {
 	return false
 }
 
-// hopeless are reasons for which a task that waits will wait forever.
-var hopeless = []string{"BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS",
-	"DependencyNeverSatisfied", "JobLaunchFailure", "launch failed requeued held"}
+// hopeless are reasons for which a task that waits may wait forever.
+var hopeless = []string{"BadConstraints", "PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount",
+	"InvalidQOS", "DependencyNeverSatisfied", "JobLaunchFailure", "launch failed requeued held"}
 
-func (r row) status() status {
+// waits says whether a live task has not started.
+func (r row) waits() bool {
 	switch r.state {
 	case "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT":
-		if slices.Contains(hopeless, strings.Trim(r.reason, "()")) {
-			return status{failed, fmt.Errorf("Slurm would never start it: %s", r.reason)}
-		}
-		return status{phase: waiting}
+		return true
 	}
-	return status{phase: running}
+	return false
 }
 
 // fates says what became of tasks that left the queue, as far as Slurm knows.

@@ -5,10 +5,10 @@ package jobs
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
-	"strings"
 )
 
 // exe is this test program, to run one of its tests in another process.

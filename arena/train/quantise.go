@@ -220,13 +220,13 @@ func roundInt8(w []float32, rows int) {
 	for r := range rows {
 		row := w[r*cols : (r+1)*cols]
 		top := largest(row)
-		up, down := 127/top, top*(1/float32(127))
+		up, down := 127*(1/top), top*(1/float32(127)) // PyTorch divides a number by a tensor so
 		for i, v := range row {
-			q := float32(math.RoundToEven(float64(v * up)))
+			q := math.RoundToEven(float64(v * up))
 			if q != q {
 				q = 0
 			}
-			row[i] = q * down
+			row[i] = float32(int8(q)) * down // an integer has no negative zero
 		}
 	}
 }

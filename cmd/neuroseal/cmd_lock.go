@@ -23,6 +23,8 @@ type lockOptions struct {
 	KeyFile  string // existing key
 	Detached string // file for the keyslots
 	Explain  bool
+	Part     string // "i/n": seal this part only
+	Finish   bool   // put the parts together
 
 	ownKey bool // make a key of its own, whatever the environment holds
 }
@@ -47,11 +49,15 @@ Otherwise a new random key, wrapped for every --recipient and for the passphrase
 if a password option names one. Without any of these (and without ` + keys.DefaultPasswordEnv + `
 in the environment) the new key is written to DST.key, next to the output; keep
 that file and do not publish it. A DST.key that exists is never replaced: lock
-refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the recorded time.`,
+refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the recorded time.
+
+` + partsHelp,
 		Example: `  neuroseal lock ./model ./sealed
   neuroseal lock ./model ./sealed --profile max -r age1…
   neuroseal lock ./model ./sealed --scale 100.0 --password-file pass.txt
-  neuroseal lock ./model ./sealed --dry-run --explain`,
+  neuroseal lock ./model ./sealed --dry-run --explain
+  neuroseal lock ./model ./sealed --key-file seal.key --part 2/4
+  neuroseal lock ./model ./sealed --key-file seal.key --finish`,
 		Args: operands("SRC", "DST"),
 	}
 	f := cmd.Flags()
@@ -68,6 +74,8 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "leave tensors alone that the network does not read, instead of refusing")
 	f.BoolVar(&o.AllowSealed, "allow-sealed", false, "do not refuse weights that look sealed")
+	f.StringVar(&o.Part, "part", "", "seal only part i of n, `I/N`, counted from 1, into DST.parts")
+	f.BoolVar(&o.Finish, "finish", false, "put the parts in DST.parts together as DST")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Source, o.Output = args[0], args[1]
 		o.Method = seal.Method(method)
@@ -79,6 +87,14 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 				return fault.New(fault.Usage, "scale 0: it must be between 2 and 1e30")
 			}
 			o.Scale = scale
+		}
+		if f.Changed("part") || o.Finish {
+			if err := o.checkParts(f.Changed("part")); err != nil {
+				return err
+			}
+		}
+		if f.Changed("part") {
+			return runLockPart(cmd.Context(), u, o)
 		}
 		return runLock(cmd.Context(), u, o)
 	}
@@ -126,7 +142,11 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 	}
 	p := newStages(u)
 	o.Progress = p
-	res, err := neuroseal.Lock(ctx, o.LockOptions)
+	seal := neuroseal.Lock
+	if o.Finish {
+		seal = neuroseal.LockFinish
+	}
+	res, err := seal(ctx, o.LockOptions)
 	p.end(err == nil)
 	k.file.end(u, err == nil)
 	if err != nil {

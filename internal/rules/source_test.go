@@ -30,7 +30,7 @@ var foreign = []string{
 var exitFuncs = map[string][]string{
 	"os":      {"Exit"},
 	"log":     {"Fatal", "Fatalf", "Fatalln"},
-	"syscall": {"Exit", "Kill"},
+	"syscall": {"Exit"},
 	"runtime": {"Goexit"},
 }
 

@@ -100,12 +100,14 @@ class OptimizerTest(unittest.TestCase):
         self.assertTrue(self.build(self.parameters(), method="adafactor").param_groups[0]["scale_parameter"])
 
     def test_lion_nan(self):
+        """In torch the sign of NaN is zero: what has no gradient stands still."""
         ps = self.parameters()
+        before = ps[0].detach().clone()
         opt = self.build(ps, method="lion")
         for p in ps:
             p.grad = torch.full_like(p, math.nan)
         opt.step()
-        self.assertTrue(ps[0].isnan().all())
+        self.assertTrue(torch.equal(ps[0], before))
 
 
 @unittest.skipUnless(READY, "torch, transformers and peft are not installed")
