@@ -43,7 +43,8 @@ def run(task_path, result_path, out):
 
     first = os.environ.get("RANK", "0") == "0"
     try:
-        raw = json.load(open(task_path, encoding="utf-8"))
+        with open(task_path, encoding="utf-8") as f:
+            raw = json.load(f)
         try:
             t = task.parse(raw)
         except task.Unsupported as e:

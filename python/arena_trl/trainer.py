@@ -39,8 +39,10 @@ def run(task, report=lambda step, loss: None):
     except Unsupported as e:
         return result.impossible(task.trial, e)
     except adapters.REFUSALS as e:
-        # A tuner that PEFT builds may still not run in this model.
-        if task.train.kind in PARTS or task.train.kind in adapters.OWN or "memory" in str(e):
+        # A tuner that PEFT builds may still not run in this model. Before that, and with
+        # what both engines have, an error is an error.
+        known = task.train.kind in PARTS or task.train.kind in adapters.OWN
+        if known or not res["trainable"] or "memory" in str(e):
             raise
         return result.impossible(task.trial, f"PEFT's {task.train.kind}: {models.first_line(e) or type(e).__name__}")
     res["seconds"] = time.monotonic() - began
