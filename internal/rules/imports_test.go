@@ -55,8 +55,6 @@ var mayImport = map[string][]string{
 	"arena/corpus": {"internal/atomicdir", "internal/demo/text", "internal/fault",
 		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/jobs":  {"internal/atomicdir", "internal/fault"},
-	"arena/trl":   {"internal/fault", "checkpoint", "arena", "arena/corpus", "python"},
-	"python":      {},
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"report":      {"internal/fault", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
