@@ -70,6 +70,9 @@ func (n *finisher) run(ctx context.Context) (*LockResult, error) {
 	}
 	if man := n.finished(); man != nil {
 		n.man = man
+		if err := atomicdir.Recover(n.o.Output, n.o.Notice); err != nil {
+			return nil, err
+		}
 		return n.result(), n.discard()
 	}
 	if err := n.checkOutput(); err != nil {

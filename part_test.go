@@ -479,4 +479,3 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
-

@@ -56,21 +56,25 @@ func (a *adapters) afterModule(id graph.ID, f func(graph.ID) graph.ID) {
 	a.after[id] = f
 }
 
+// gains multiplies a module's result, its bias included, or its input.
 func (a *adapters) gains(id graph.ID, x graph.Node) graph.ID {
 	n, module, base := a.n, a.module(id), a.param(x.In[1])
 	in, out := n.shape(x.In[1])[1], x.Shape[len(x.Shape)-1]
 	if matches(a.t.FeedForward, module) {
 		l := a.leaf(module, "ia3_l", follows{}, ones, in)
 		x.In[0] = n.binary(graph.OpMul, x.In[0], l, x)
-		base.merge(module, func(w []float32) { scaleColumns(w, a.param(l).Data) })
+		gain := a.param(l)
+		base.merge(module, func(w []float32) { scaleColumns(w, gain.Data) })
 		return n.add(x)
 	}
 	l := a.leaf(module, "ia3_l", follows{}, ones, out)
-	base.merge(module, func(w []float32) { scaleRows(w, a.param(l).Data) })
+	gain := a.param(l)
+	rows := func(w []float32) { scaleRows(w, gain.Data) }
+	base.merge(module, rows)
 	if add, ok := a.bias[id]; ok {
 		for _, j := range a.g.Nodes[add].In {
 			if b := &a.g.Nodes[j]; b.Op == graph.OpWeight {
-				a.param(n.weight(b.Name, b.Shape)).merge(b.Name, func(w []float32) { scaleRows(w, a.param(l).Data) })
+				a.param(n.weight(b.Name, b.Shape)).merge(b.Name, rows)
 			}
 		}
 	}
@@ -78,6 +82,7 @@ func (a *adapters) gains(id graph.ID, x graph.Node) graph.ID {
 	return n.add(x)
 }
 
+// bottleneck adds y + B·relu(A·y) after a module.
 func (a *adapters) bottleneck(id graph.ID, x graph.Node, y graph.ID) graph.ID {
 	n, module, out := a.n, a.module(id), x.Shape[len(x.Shape)-1]
 	side := baseRows
@@ -91,6 +96,7 @@ func (a *adapters) bottleneck(id graph.ID, x graph.Node, y graph.ID) graph.ID {
 	return n.binary(graph.OpAdd, y, n.linear(h, up, x), x)
 }
 
+// lowRank adds s·B·A·x, and for DoRA the rows' magnitudes.
 func (a *adapters) lowRank(id graph.ID, x graph.Node) graph.ID {
 	n, module, base := a.n, a.module(id), a.param(x.In[1])
 	in, out, r := n.shape(x.In[1])[1], x.Shape[len(x.Shape)-1], a.t.Rank

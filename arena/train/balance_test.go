@@ -187,12 +187,8 @@ func TestEquilibrate(t *testing.T) {
 				x := float64(w[i*cols+j]) / (r * cs[j])
 				sum += x * x
 			}
-			want := float64(rows) / float64(rows-1) // where a row of zeros counts in columns' means
-			if zero < 0 {
-				want = 1
-			}
-			_ = want
-			if got := math.Sqrt(sum / float64(cols)); i != zero && zero < 0 && math.Abs(got-1) > 1e-3 {
+			// A row of zeros counts in the columns' means, so that others hold more.
+			if got := math.Sqrt(sum / float64(cols)); zero < 0 && math.Abs(got-1) > 1e-3 {
 				t.Fatalf("row %d has a root mean square of %v", i, got)
 			}
 		}

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -79,7 +80,7 @@ func TestBF16(t *testing.T) {
 	g, src := openModel(t, demoModel, curveTokens)
 	for _, to := range allMethods() {
 		m := to.Optimizer.Method
-		if m == RowCol || m == Shampoo {
+		if m == RowCol {
 			to.LR = 1e-2 // of a weight's size
 		}
 		e, err := New(context.Background(), g, src, Options{Batch: curveBatch, Workers: 2, BF16: true, Trainable: Trainable{Kind: Full}})
@@ -165,6 +166,46 @@ func TestEstimate(t *testing.T) {
 			if to.Optimizer.Method == AdamW && want.States != 2*want.Gradients {
 				t.Errorf("%s: states %d, gradients %d", c.Kind, want.States, want.Gradients)
 			}
+		}
+	}
+}
+
+// TestEstimateIsTheHeap: the memory in use after some steps is what was predicted.
+func TestEstimateIsTheHeap(t *testing.T) {
+	g, src := openModel(t, demoModel, curveTokens)
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what a pool held goes with the second
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, m := range []Method{AdamW, Muon, Shampoo, RowCol} {
+		o, to := Options{Batch: curveBatch, Trainable: Trainable{Kind: Full}}, TrainOptions{LR: 1e-3, Optimizer: Optimizer{Method: m}}
+		want, err := Estimate(g, o, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := heap()
+		e, err := New(context.Background(), g, src, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := NewTrainer(e, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 6 {
+			if _, err := tr.Step(curveData(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := heap() - before
+		runtime.KeepAlive(tr)
+		const overhead = 1 << 20 // instructions, closures, maps
+		t.Logf("%s: %d bytes predicted, %d in use", m, want.Total(), got)
+		if got > want.Total()+overhead || got < want.Total()-overhead {
+			t.Errorf("%s: %d bytes in use, predicted %d: %+v", m, got, want.Total(), want)
 		}
 	}
 }

@@ -60,7 +60,9 @@ type demoText struct {
 }
 
 const demoLimits = `No seal stops those who train something other than the weights, such as soft
-prompts, or who re-balance the weights first, without any key.`
+prompts, or who re-balance the weights first, without any key. And the attack above
+is a small one: neuroseal attack --suite wide tries every recipe, at every rate that
+does anything.`
 
 // write prints the summary for people.
 func (s demoSummary) write(w io.Writer) {

@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "json": scriptJSON, "jsonlines": scriptJSONLines, "sametree": scriptSameTree,
 			"cptree": scriptCopyTree, "flip": scriptFlip, "mode": scriptMode, "only": scriptOnly, "edit": scriptEdit,
+			"mkshards": scriptMakeShards,
 		},
 	})
 }

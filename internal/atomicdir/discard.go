@@ -28,3 +28,19 @@ func RemoveFile(path string) error {
 	}
 	return err
 }
+
+// Recover clears away what a killed run with this destination left, and puts
+// back what it had moved aside, as Create does. A dst that another process is
+// working on is refused with fault.Usage.
+func Recover(dst string, notice func(msg string)) error {
+	dst, err := resolve(dst)
+	if err != nil {
+		return err
+	}
+	d := newDir(dst, Options{Notice: notice})
+	if d.lock, err = acquire(d.sibling("lock")); err != nil {
+		return err
+	}
+	defer d.lock.release()
+	return d.recover()
+}

@@ -45,8 +45,8 @@ var mayImport = map[string][]string{
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
-	"arena/trl":      {"internal/fault", "checkpoint", "arena", "arena/corpus", "python"},
-	"python":         {},
+	"arena/trl":              {"internal/fault", "checkpoint", "arena", "arena/corpus", "python"},
+	"python":                 {},
 	"arena/attack":           {"", "internal/atomicdir", "internal/fault", "checkpoint", "manifest", "arena", "arena/corpus", "arena/informed", "arena/specimen"},
 	"arena/specimen":         {"internal/atomicdir", "internal/demo/text", "internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "arch", "manifest", "probe", "arena/train"},
 	"arena/informed":         {"", "internal/atomicdir", "internal/dtype", "internal/fault", "checkpoint", "safetensors", "graph", "arch", "gauge", "tensor", "manifest", "probe"},
