@@ -26,7 +26,9 @@ const (
 	// a vector's factors are its magnitudes: learning rates are relative. Pair has
 	// them from TrainOptions.Scales. Clipping and eps apply to balanced gradients.
 	// An adapter's coordinates follow from those of its tensor, and one that has
-	// learned nothing yet starts with the balanced values it would have there.
+	// learned nothing yet starts with the balanced values it would have there. With
+	// a seal's own factors Pair trains the sealed model as AdamW does the original,
+	// bit for bit, but for DoRA, whose norms see the columns' factors.
 	RowCol Method = "row-col"
 	Pair   Method = "pair"
 )
