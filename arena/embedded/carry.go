@@ -75,7 +75,8 @@ func (r *run) merge(ctx context.Context, victim, base, donor *informed.Model) (*
 	if rec.Density > 0 {
 		o.Densities = []float64{rec.Density}
 	}
-	return informed.Merge(ctx, string(rec.Method), victim, base, []*informed.Model{donor}, o)
+	method := map[arena.Method]string{arena.TaskArithmetic: informed.TaskArithmetic, arena.TIES: informed.TIES, arena.DARE: informed.DARELinear}[rec.Method]
+	return informed.Merge(ctx, method, victim, base, []*informed.Model{donor}, o)
 }
 
 // evalModel adds the held-out losses of a model in memory.
