@@ -42,7 +42,7 @@ interop-venv: ## a Python with transformers, in the user's cache
 	interop/venv.sh
 
 interop: ## transformers, safetensors and age judge what we write
-	python=$$(interop/venv.sh) && NEUROSEAL_PYTHON=$$python $(GO) test -tags interop -count=1 -timeout 30m ./interop ./safetensors ./keys
+	python=$$(interop/venv.sh) && NEUROSEAL_PYTHON=$$python $(GO) test -tags interop -count=1 -timeout 30m ./interop/... ./safetensors ./keys ./report ./arena/jobs ./arena/trl
 
 bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
 	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)

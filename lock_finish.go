@@ -62,7 +62,7 @@ func (n *finisher) run(ctx context.Context) (*LockResult, error) {
 		return nil, fault.New(fault.Usage, "no parts to finish: there is no folder %s", n.f.dir).
 			WithHint("seal the parts first: neuroseal lock SRC DST --part 1/n, and so on; if DST is there, an earlier --finish was complete")
 	}
-	if err := n.f.agree(n.locker, false); err != nil {
+	if err := n.f.agree(ctx, n.locker, false); err != nil {
 		return nil, err
 	}
 	if err := n.collect(); err != nil {

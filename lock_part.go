@@ -11,7 +11,6 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
-	"github.com/neuroseal/neuroseal/manifest"
 )
 
 // PartResult says what LockPart did.
@@ -64,7 +63,7 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 	defer l.m.ck.Close()
 	p := &partLocker{locker: l, f: &partsFolder{dir: PartsFolder(o.Output)}, part: part}
 	p.own, p.all = part.share(l.m.ck.Shards())
-	if err := p.begin(); err != nil {
+	if err := p.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer p.guard.Abort()
@@ -86,7 +85,7 @@ type partLocker struct {
 }
 
 // begin makes every check that needs no weights.
-func (p *partLocker) begin() error {
+func (p *partLocker) begin(ctx context.Context) error {
 	if err := p.checkOutput(); err != nil {
 		return err
 	}
@@ -107,7 +106,7 @@ func (p *partLocker) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := p.f.agree(p.locker, true); err != nil {
+	if err := p.f.agree(ctx, p.locker, true); err != nil {
 		p.guard.Abort()
 		return err
 	}
@@ -152,8 +151,7 @@ func (p *partLocker) sealOwn(ctx context.Context, res *PartResult) error {
 		return err
 	}
 	res.Plan = p.planDigest()
-	s := &shardSealer{partLocker: p, measure: measure, plan: res.Plan, sums: newChecksums()}
-	s.edit = p.editors(s.sums)
+	s := &shardSealer{partLocker: p, measure: measure, plan: res.Plan, scaler: p.scalers()}
 	var todo int64
 	for k, i := range p.own {
 		sh := p.m.ck.Shards()[i]
@@ -189,8 +187,7 @@ type shardSealer struct {
 	*partLocker
 	measure *sharedMeasure
 	plan    string
-	sums    *checksums
-	edit    func(checkpoint.Tensor) checkpoint.Editor
+	scaler  func(checkpoint.Tensor) checkpoint.Editor
 }
 
 // complete reports whether a shard was sealed by this plan, from the source as
@@ -221,13 +218,17 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 		return err
 	}
 	defer out.Abort()
-	file, err := s.m.ck.RewriteShard(ctx, i, out, checkpoint.RewriteOptions{Edit: s.edit, Progress: s.o.Progress.Add})
+	sums := newChecksums()
+	file, err := s.m.ck.RewriteShard(ctx, i, out, checkpoint.RewriteOptions{
+		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, s.scaler(t)) },
+		Progress: s.o.Progress.Add,
+	})
 	if err != nil {
 		return err
 	}
 	r := shardRecord{
 		Schema: partsSchema, Part: s.part.String(), Setup: s.f.digest, Plan: s.plan, Source: at,
-		Original: file.SHA256In, Sealed: file.SHA256Out, Checksums: s.checksums(i),
+		Original: file.SHA256In, Sealed: file.SHA256Out, Checksums: sums.list(s.m.ck),
 	}
 	if err := s.measure.same(sh.Path, r.originals()); err != nil {
 		return err
@@ -236,14 +237,4 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 		return err
 	}
 	return writeRecord(s.f.recordPath(sh.Path), r, replace)
-}
-
-// checksums are those of one shard's tensors.
-func (s *shardSealer) checksums(shard int) (out []manifest.Checksum) {
-	for _, c := range s.sums.list(s.m.ck) {
-		if t, _ := s.m.ck.Tensor(c.Tensor); t.Shard == shard {
-			out = append(out, c)
-		}
-	}
-	return out
 }

@@ -46,8 +46,15 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 	})
 }
 
-// editors returns the factory of per-tensor editors.
+// editors returns the factory of per-tensor editors that also keep checksums.
 func (l *locker) editors(sums *checksums) func(checkpoint.Tensor) checkpoint.Editor {
+	scaler := l.scalers()
+	return func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, scaler(t)) }
+}
+
+// scalers returns the factory of the editors that seal; of a tensor that stays
+// as it is, nil.
+func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 	moves := map[string]*gauge.Tensor{}
 	for i := range l.seal.Tensors {
 		moves[l.seal.Tensors[i].Name] = &l.seal.Tensors[i]
@@ -57,17 +64,16 @@ func (l *locker) editors(sums *checksums) func(checkpoint.Tensor) checkpoint.Edi
 		e = l.seal.Exponents(l.o.Key)
 	}
 	return func(t checkpoint.Tensor) checkpoint.Editor {
-		var ed checkpoint.Editor
 		if p := moves[t.Name]; p != nil {
 			if l.o.Method == seal.Gauge {
 				if s := seal.NewScaler(p, t.DType, e, 1); s != nil {
-					ed = s
+					return s
 				}
 			} else if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
-				ed = s
+				return s
 			}
 		}
-		return sums.wrap(t, ed)
+		return nil
 	}
 }
 

@@ -71,8 +71,9 @@ func assign(shards []checkpoint.Shard, n int) []int {
 }
 
 // share lists a part's shards, and all shards in the order in which the part
-// does well to measure them: its own first, then the next part's, and so on, so
-// that parts that run at the same time begin at different ends.
+// does well to measure them: its own first, then the next part's, and so on.
+// Another part's shards come from the last to the first, as that part itself
+// goes the other way, so that parts that run at the same time meet late.
 func (p Part) share(shards []checkpoint.Shard) (own, all []int) {
 	of := assign(shards, p.Count)
 	for i := range shards {
@@ -82,7 +83,15 @@ func (p Part) share(shards []checkpoint.Shard) (own, all []int) {
 		}
 	}
 	turn := func(i int) int { return (of[i] - p.Index + p.Count) % p.Count }
-	slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(turn(a), turn(b)) })
+	slices.SortFunc(all, func(a, b int) int {
+		if d := cmp.Compare(turn(a), turn(b)); d != 0 {
+			return d
+		}
+		if turn(a) > 0 {
+			a, b = b, a
+		}
+		return cmp.Compare(a, b)
+	})
 	return own, all
 }
 

@@ -2,6 +2,7 @@ package neuroseal
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
@@ -112,13 +114,18 @@ func digestJSON(v any) string {
 	return hexSum(b)
 }
 
+// setupPatience is how long a part waits for another to write the setup, which
+// on a network file system may take a while to reach the disk.
+const setupPatience = time.Minute
+
 // agree demands that the folder holds parts of this very seal. With begin, a
-// folder that holds none yet becomes this seal's.
-func (f *partsFolder) agree(l *locker, begin bool) error {
+// folder that holds none yet becomes this seal's; where several parts begin at
+// once, one of them writes the setup and the others wait for it.
+func (f *partsFolder) agree(ctx context.Context, l *locker, begin bool) error {
 	want := l.setup()
 	f.digest = digestJSON(want)
 	path := filepath.Join(f.dir, setupName)
-	for range 2 {
+	for end := time.Now().Add(setupPatience); ; {
 		var got partsSetup
 		err := readRecord(path, &got)
 		switch {
@@ -132,12 +139,19 @@ func (f *partsFolder) agree(l *locker, begin bool) error {
 			return fault.New(fault.Usage, "%s holds no part of a seal: it has no %s", f.dir, setupName).
 				WithHint("seal the parts first: neuroseal lock SRC DST --part 1/n, and so on")
 		}
-		// Another part may be faster; then what it wrote is compared above.
-		if err := writeRecord(path, want, false); err != nil && fault.KindOf(err) != fault.Usage {
+		err = writeRecord(path, want, false)
+		if err == nil {
+			continue // what is there counts
+		}
+		if fault.KindOf(err) == fault.NoSpace || time.Now().After(end) {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return fault.Wrap(fault.Interrupted, context.Cause(ctx), "interrupted")
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return fault.New(fault.Usage, "another process begins the parts in %s at this moment", f.dir).WithHint("start this part again")
 }
 
 // disagree names what differs between the seal in the folder and this one.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,5 +288,59 @@ func TestDigest(t *testing.T) {
 	cancel()
 	if _, err := Digest(ctx, dir, files, 2, nil); fault.KindOf(err) != fault.Interrupted {
 		t.Error(err)
+	}
+}
+
+// TestRewriteShard: a shard alone has the bytes that it has in the whole, and
+// shards that are placed are listed and not written.
+func TestRewriteShard(t *testing.T) {
+	ctx := context.Background()
+	c, err := Open(makeFolder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var mu sync.Mutex
+	var errs []string
+	opt := RewriteOptions{Edit: func(x Tensor) Editor { return &flipper{t: x, mu: &mu, errs: &errs} }}
+	whole := filepath.Join(t.TempDir(), "whole")
+	all, err := rewriteCtx(ctx, c, whole, atomicdir.Options{}, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt.Placed = map[string]FileResult{}
+	for i, s := range c.Shards() {
+		var out bytes.Buffer
+		res, err := c.RewriteShard(ctx, i, &out, opt)
+		want, rerr := os.ReadFile(filepath.Join(whole, s.Path))
+		if err != nil || rerr != nil || !bytes.Equal(out.Bytes(), want) || !slices.Contains(all.Files, res) {
+			t.Errorf("%s: %+v, %v, %v", s.Path, res, err, rerr)
+		}
+		opt.Placed[s.Path] = res
+	}
+	var rest int64
+	for _, f := range c.OtherFiles() {
+		if !f.Sensitive() {
+			rest += f.Size
+		}
+	}
+	if n := c.RewriteBytes(opt); n != rest {
+		t.Errorf("with all shards placed %d bytes are read, want %d", n, rest)
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	res, err := rewriteCtx(ctx, c, again, atomicdir.Options{}, opt)
+	if err != nil || !slices.Equal(res.Files, all.Files) {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := os.Stat(filepath.Join(again, c.Shards()[0].Path)); !os.IsNotExist(err) {
+		t.Errorf("a placed shard was written: %v", err)
+	}
+	if len(errs) > 0 {
+		t.Error(errs)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.RewriteShard(ended, 0, io.Discard, opt); fault.KindOf(err) != fault.Interrupted {
+		t.Errorf("cancelled: %v", err)
 	}
 }

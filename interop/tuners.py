@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every tuner that PEFT ships, on the demo model as it is and sealed.
 
-    python3 interop/tuners.py OUT [--steps N] [--only NAME,…] [--fresh]
+    python3 interop/tuners.py OUT [--steps N] [--target DOMAIN] [--only NAME,…] [--fresh]
 
 writes OUT.json and OUT.md: tuner, class, best held-out loss of a sweep over learning
 rates on the unsealed model and on each sealed one, and the fraction learned, or why the
@@ -64,6 +64,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("out")
     p.add_argument("--steps", type=int, default=40)
+    p.add_argument("--target", default="code", choices=("code", "logs"), help="generated text that is taught")
     p.add_argument("--only", default="")
     p.add_argument("--fresh", action="store_true", help="forget the trials of an earlier run")
     o = p.parse_args()
@@ -76,9 +77,9 @@ def main():
     rows = {n: (n, OPTIONS.get(n, {})) for n in names} | VARIANTS
     if o.only:
         rows = {n: r for n, r in rows.items() if n in o.only.split(",")}
-    store = Store(o.out + ".trials.jsonl", o.fresh)
     with tempfile.TemporaryDirectory(prefix="tuners-") as work:
-        setting = Setting(work, o.steps)
+        setting = Setting(work, o.steps, o.target)
+        store = Store(o.out + ".trials.jsonl", o.fresh, setting.digests())
         done = []
         for name in sorted(rows):
             done.append(row(setting, store, name, *rows[name]))
@@ -89,10 +90,10 @@ def main():
 class Setting:
     """The models and the texts."""
 
-    def __init__(self, work, steps):
+    def __init__(self, work, steps, domain):
         from arena_trl import result
 
-        self.steps, self.work, self.versions = steps, work, result.versions()
+        self.domain, self.steps, self.work, self.versions = steps, work, result.versions()
         self.models = {"unsealed": os.path.join(ROOT, "internal", "demo", "model")}
         command = os.environ.get("NEUROSEAL_COMMAND")
         if not command:
@@ -105,11 +106,18 @@ class Setting:
             self.models[name] = os.path.join(work, name)
             run = [command, "lock", self.models["unsealed"], self.models[name], "--key-file", key, *args]
             subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
-        self.target, self.retained = text("code", 400_000, 1), text("tales", 40_000, 9)
+        self.target, self.retained = text(domain, 400_000, 1), text("tales", 40_000, 9)
         self.export("target", self.target, steps, 16)
         self.export("retained", self.retained, 0, 4)
         counts = np.bincount(self.target[0], minlength=VOCAB)
         self.unigram = float(-np.log((counts[self.target[1]] + 1) / (len(self.target[0]) + VOCAB)).mean())
+
+    def digests(self):
+        out = {"text": hashlib.sha256(self.target[0].tobytes()).hexdigest()}
+        for name, folder in self.models.items():
+            with open(os.path.join(folder, "model.safetensors"), "rb") as f:
+                out[name] = hashlib.sha256(f.read()).hexdigest()
+        return out
 
     def export(self, name, halves, steps, evals):
         """Writes windows as arena/corpus exports them."""
@@ -152,16 +160,23 @@ def cut(tokens, starts):
 class Store:
     """Finished trials, one JSON object a line."""
 
-    def __init__(self, path, fresh):
+    def __init__(self, path, fresh, digests):
+        """Trials of other texts and models, such as those that another version sealed,
+        are forgotten; the first line names them."""
         self.path, self.known = path, {}
-        if fresh and os.path.exists(path):
-            os.unlink(path)
-        if os.path.exists(path):
+        head = json.dumps({"inputs": digests}, sort_keys=True)
+        lines = []
+        if os.path.exists(path) and not fresh:
             with open(path, encoding="utf-8") as f:
-                for line in f:
-                    with contextlib.suppress(ValueError):  # a run may have ended within a line
-                        r = json.loads(line)
-                        self.known[r["key"]] = r
+                lines = f.read().splitlines()
+        if not lines or lines[0] != head:
+            lines = [head]
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(head + "\n")
+        for line in lines[1:]:
+            with contextlib.suppress(ValueError):  # a run may have ended within a line
+                r = json.loads(line)
+                self.known[r["key"]] = r
 
     def get(self, key, make):
         if key not in self.known:
@@ -209,11 +224,14 @@ def row(setting, store, name, kind, options):
         best[model] = {"loss": loss, "lr": lr}
     bound = min(setting.start(store), setting.unigram)
     reached = best["unsealed"]["loss"]
-    out |= {"start": start, "best": best, "learned": {}}
+    out |= {"start": start, "best": best, "learned": {}, "fell": {}}
+    whole = setting.start(store)
     for model in SEALS:
         taught = reached is not None and bound - reached > TAUGHT * bound
         got = best[model]["loss"]
         out["learned"][model] = None if not taught else 0.0 if got is None else max(0.0, (bound - got) / (bound - reached))
+        fell = reached is not None and whole - reached > TAUGHT * whole
+        out["fell"][model] = None if not fell else 0.0 if got is None else max(0.0, (whole - got) / (whole - reached))
     return out
 
 
@@ -228,7 +246,7 @@ Setting.start = start
 
 def write(out, setting, rows):
     head = {
-        "model": "internal/demo", "target": "builtin:code", "steps": setting.steps, "batch": BATCH, "window": WINDOW,
+        "model": "internal/demo", "target": f"generated {setting.domain}", "steps": setting.steps, "batch": BATCH, "window": WINDOW,
         "rates": RATES, "optimizer": "adamw, warm-up 5%, linear decay, clipping at 1", "seeds": 1,
         "unigram": setting.unigram, "uniform": math.log(VOCAB), "versions": setting.versions,
     }
@@ -237,10 +255,11 @@ def write(out, setting, rows):
         f.write("\n")
     with open(out + ".md", "w", encoding="utf-8") as f:
         f.write(
-            f"Demo model, {setting.steps} steps of {BATCH}×{WINDOW} tokens of generated code, AdamW, best of the learning rates "
+            f"Demo model, {setting.steps} steps of {BATCH}×{WINDOW} tokens of generated {setting.domain}, AdamW, best of the learning rates "
             f"{', '.join(f'{r:g}' for r in RATES)}, one seed. Held-out loss in nats per token; a unigram model of the target has "
             f"{setting.unigram:.2f}, a uniform guess {math.log(VOCAB):.2f}. Learned: part of what the unsealed model learns below the "
-            f"smaller of the loss at the start and the unigram's; –: it learns nothing there either. "
+            f"smaller of the loss at the start and the unigram's; –: it does not come below that there either, "
+            f"and in brackets how far the loss falls, in parts of its fall there. "
             f"PEFT {setting.versions.get('peft')}, TRL {setting.versions.get('trl')}, transformers {setting.versions.get('transformers')}.\n\n"
             f"| Tuner | Class | Trained | Unsealed | {' | '.join(SEALS)} | {' | '.join('learned, ' + s for s in SEALS)} |\n"
             f"|---|---|---|---|{'---|' * 2 * len(SEALS)}\n"
@@ -252,8 +271,14 @@ def markdown_row(r):
     if "reason" in r:
         return f"| {r['tuner']} | {r['class']} | {' | '.join([''] * (1 + 1 + 2 * len(SEALS) - 1))} | {r['reason'].replace('|', '/')} |"
     cells = [loss(r["best"][m]) for m in ("unsealed", *SEALS)]
-    cells += ["–" if r["learned"][s] is None else f"{100 * r['learned'][s]:.0f}%" for s in SEALS]
+    cells += [share(r, s) for s in SEALS]
     return f"| {r['tuner']} | {r['class']} | {r['trainable']} | {' | '.join(cells)} |"
+
+
+def share(r, s):
+    if r["learned"][s] is not None:
+        return f"{100 * r['learned'][s]:.0f}%"
+    return "–" if r["fell"][s] is None else f"– ({100 * r['fell'][s]:.0f}%)"
 
 
 def loss(b):

@@ -168,6 +168,7 @@ func (l *loop) round(ctx context.Context) error {
 }
 
 func (l *loop) submit(ctx context.Context) error {
+	l.todo = l.without(l.todo) // an earlier run's job may have ended just now
 	n := min(l.c.slots()-len(l.flight), len(l.todo))
 	if n <= 0 {
 		return nil
@@ -197,7 +198,7 @@ func (l *loop) follow(ctx context.Context) error {
 	states, err := l.c.poll(ctx, l.flight)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.doneAnyway()
+			l.flight = l.without(l.flight)
 		}
 		return err
 	}
@@ -218,17 +219,17 @@ func (l *loop) follow(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// doneAnyway looks for results while the cluster is out of reach.
-func (l *loop) doneAnyway() {
+// without reports the tasks whose results are there and returns the others.
+func (l *loop) without(tasks []*task) []*task {
 	var rest []*task
-	for _, t := range l.flight {
+	for _, t := range tasks {
 		if finished(t.Job) {
 			l.b.set(t, Done, nil)
 		} else {
 			rest = append(rest, t)
 		}
 	}
-	l.flight = rest
+	return rest
 }
 
 // step moves one task on and says whether it remains in flight.

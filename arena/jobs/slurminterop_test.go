@@ -21,24 +21,27 @@ import (
 type slurmCluster struct {
 	t             *testing.T // at whose end the daemons end
 	dir           string
-	environment   []string
 	control, node *exec.Cmd
 }
 
 // newSlurm starts the daemons in a temporary folder.
 func newSlurm(t *testing.T) *slurmCluster {
 	t.Helper()
-	if os.Getenv("NEUROSEAL_SLURM") == "none" {
+	missing := t.Skipf
+	switch os.Getenv("NEUROSEAL_SLURM") {
+	case "none":
 		t.Skip("NEUROSEAL_SLURM=none")
+	case "1":
+		missing = t.Fatalf
 	}
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	for _, daemon := range []string{"slurmctld", "slurmd", "munged", "sbatch"} {
 		if _, err := exec.LookPath(daemon); err != nil {
-			t.Skipf("there is no %s here; interop/slurm.sh installs it", daemon)
+			missing("there is no %s here; interop/slurm.sh installs it", daemon)
 		}
 	}
 	if os.Getuid() != 0 {
-		t.Skip("Slurm's daemons need root")
+		missing("Slurm's daemons need root")
 	}
 	dir, err := os.MkdirTemp("", "nsslurm")
 	if err != nil {
@@ -50,7 +53,7 @@ func newSlurm(t *testing.T) *slurmCluster {
 	})
 	s := &slurmCluster{t: t, dir: dir}
 	s.configure(t)
-	s.munge(t)
+	s.munge(t, missing)
 	s.controller()
 	s.worker()
 	until(t, "the node is idle", func() bool { return strings.HasPrefix(s.run("sinfo", "--noheader", "--format=%t"), "idle") })
@@ -127,10 +130,10 @@ PartitionName=main Nodes=%[1]s Default=YES MaxTime=INFINITE State=UP
 
 // munge starts the authentication daemon with a key of its own, as the user
 // munge, who must own all that it uses.
-func (s *slurmCluster) munge(t *testing.T) {
+func (s *slurmCluster) munge(t *testing.T, missing func(string, ...any)) {
 	owner, err := user.Lookup("munge")
 	if err != nil {
-		t.Skipf("no user for the authentication daemon: %v", err)
+		missing("no user for the authentication daemon: %v", err)
 	}
 	var uid, gid int
 	fmt.Sscan(owner.Uid, &uid)

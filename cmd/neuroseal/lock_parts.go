@@ -23,11 +23,12 @@ and --finish need the same --key-file and options; keyslots are written by
 --finish alone. A part that was interrupted goes on where it was.
 
 Every part plans the whole seal, for which all weights are read. The parts share
-what they have read through DST.parts: begun together they read the checkpoint
-about once between them, and a part begun later reads its own share only. To
-measure activations, portable reads it once more: the first part does, and so does
-every part that is at that point before the first has finished. --finish reads
-each sealed shard once, to check it, and copies none if DST's file system has hard
+what they have read through DST.parts: a part begun later reads its own shards
+only, and parts begun together read the checkpoint about once between them (three
+parts of 14 shards: 1.1 times; of 3 unequal shards: 1.8 times). To measure
+activations, portable reads it once more: in the first part, and in every part that
+is at that point before the first has finished. --finish reads each sealed shard
+once, to check it, and copies none if DST's file system has hard
 links.`
 
 // checkParts refuses options that do not go with --part and --finish.
@@ -132,11 +133,11 @@ func showPart(u *ui.UI, o lockOptions, r *neuroseal.PartResult) error {
 		}
 	}
 	return u.Result(object, object.Folder, func(w io.Writer) {
-		fmt.Fprintf(w, "Part %v of %s: %d shards, %s sealed into %s", r.Part, r.ModelType, len(r.Shards), ui.Bytes(r.Bytes), object.Folder)
+		fmt.Fprintf(w, "Part %v of %s: %s sealed into %s; shards: %d", r.Part, r.ModelType, ui.Bytes(r.Bytes), object.Folder, len(r.Shards))
 		if skipped > 0 {
-			fmt.Fprintf(w, "; %d were complete already", skipped)
+			fmt.Fprintf(w, ", complete before: %d", skipped)
 		}
-		fmt.Fprintf(w, "\n%d of %d shards are sealed", r.Done.Shards, r.All.Shards)
+		fmt.Fprintf(w, "\nSealed so far: %d of %d shards", r.Done.Shards, r.All.Shards)
 		if object.Complete {
 			fmt.Fprintf(w, ": --finish makes %s of them", out)
 		}

@@ -24,7 +24,7 @@ func (o *options) write() error {
 	for _, m := range models {
 		row := measured{model: m}
 		for _, s := range seals {
-			sum, err := o.summary(m.suite, m.name, s.name)
+			sum, err := o.summary(suite(m, s.name), m.name, s.name)
 			if err != nil {
 				return err
 			}
