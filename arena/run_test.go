@@ -209,6 +209,9 @@ func TestStoreTornLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := OpenStore(dir); fault.KindOf(err) != fault.Usage {
+		t.Fatalf("a second process: %v", err)
+	}
 	one := NewResult(m.trial(m.Recipes[0], Sealed, point{rate: -24, seed: 1}))
 	one.Losses = []Number{Number(math.NaN()), 1.5}
 	two := NewResult(m.trial(m.Recipes[0], Sealed, point{rate: -16, seed: 1}))

@@ -10,11 +10,15 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // trialsFile holds a run's finished trials, one JSON object per line.
 const trialsFile = "trials.jsonl"
+
+// lockName is held by the process that adds to a run.
+const lockName = ".neuroseal-lock"
 
 // Store is the finished trials of a run folder. Each is appended as one line and
 // brought to disk before the next begins, so an interruption loses no finished
@@ -22,6 +26,7 @@ const trialsFile = "trials.jsonl"
 type Store struct {
 	mu   sync.Mutex
 	f    *os.File
+	free func()
 	end  int64 // of the last whole line
 	byID map[string]*Result
 	all  []*Result
@@ -34,19 +39,23 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, fault.Wrap(fault.General, err, "creating the run folder")
 	}
 	path := filepath.Join(dir, trialsFile)
+	free, err := atomicdir.Hold(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
+		free()
 		return nil, fault.Wrap(fault.General, err, "opening the run's trials")
 	}
-	s := &Store{f: f, byID: map[string]*Result{}}
+	s := &Store{f: f, free: free, byID: map[string]*Result{}}
 	end, err := s.read(f, path)
 	if err == nil {
 		s.end = end
 		err = f.Truncate(end)
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -165,5 +174,9 @@ func (s *Store) Append(r *Result) error {
 	return nil
 }
 
-// Close closes the file.
-func (s *Store) Close() error { return s.f.Close() }
+// Close closes the file and lets other processes have the run folder.
+func (s *Store) Close() error {
+	err := s.f.Close()
+	s.free()
+	return err
+}

@@ -189,6 +189,7 @@ func trialCommand(u *ui.UI) *cobra.Command {
 		Hidden: true,
 		Long: `Run the trial that the file TASK describes, or the environment variable
 ` + taskVariable + ` if TASK is "-", and write its result to RESULT.`,
+		Example: `  neuroseal trial task.json result.json --threads 4`,
 		Args: operands("TASK", "RESULT"),
 	}
 	f := cmd.Flags()

@@ -182,3 +182,14 @@ func (l *lockFile) release() {
 		_ = remove(l.path)
 	}
 }
+
+// Hold takes the lock at path, which tells other processes that this one is at
+// work there, until release is called or the process ends. A second holder is
+// refused with fault.Usage.
+func Hold(path string) (release func(), err error) {
+	l, err := acquire(path)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
