@@ -41,6 +41,10 @@ type LockOptions struct {
 	AllowUnsealed bool // leave tensors alone that the network does not read
 	AllowSealed   bool // do not refuse weights that look sealed already
 
+	// ModelCard returns the new content of README.md, given the old one (nil if
+	// there is none); unlock brings the old one back. nil: it is copied.
+	ModelCard func(old []byte) []byte
+
 	Time     time.Time // recorded; zero: now
 	Progress Progress
 	Notice   func(string)

@@ -27,8 +27,16 @@ func (l *locker) write(ctx context.Context, res *LockResult) error {
 func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w rewriting) error {
 	w.ck, w.dst, w.force, w.notice, w.progress = l.m.ck, l.o.Output, l.o.Force, l.o.Notice, l.o.Progress
 	w.stage = "sealing"
+	w.opt.Override = map[string][]byte{}
 	if l.conf != nil {
-		w.opt.Override = map[string][]byte{"config.json": l.conf}
+		w.opt.Override["config.json"] = l.conf
+	}
+	card, amended, err := l.amendCard()
+	if err != nil {
+		return err
+	}
+	if amended {
+		w.opt.Override[modelCard] = card
 	}
 	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
 		for _, f := range out.LeftOut {

@@ -151,13 +151,23 @@ func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[strin
 		if _, done := out[p.Path]; done {
 			continue
 		}
-		if p.Path != "config.json" {
+		var now []byte
+		switch p.Path {
+		case "config.json":
+			now = ck.ConfigJSON()
+		case modelCard:
+			card, _, err := readCard(ck)
+			if err != nil {
+				return nil, err
+			}
+			now = card
+		default:
 			return nil, fault.New(fault.Mismatch, "%s: a patch of %s, which no seal edits", manifest.Name, p.Path)
 		}
-		b, ok := man.Revert(p.Path, ck.ConfigJSON())
+		b, ok := man.Revert(p.Path, now)
 		if !ok {
-			return nil, fault.New(fault.Mismatch, "config.json was changed after sealing: the sealed value of a patch is not where it was").
-				WithHint("restore the config.json of the sealed folder")
+			return nil, fault.New(fault.Mismatch, "%s was changed after sealing: the sealed value of a patch is not where it was", p.Path).
+				WithHint("restore the %s of the sealed folder", p.Path)
 		}
 		out[p.Path] = b
 	}

@@ -190,7 +190,7 @@ func trialCommand(u *ui.UI) *cobra.Command {
 		Long: `Run the trial that the file TASK describes, or the environment variable
 ` + taskVariable + ` if TASK is "-", and write its result to RESULT.`,
 		Example: `  neuroseal trial task.json result.json --threads 4`,
-		Args: operands("TASK", "RESULT"),
+		Args:    operands("TASK", "RESULT"),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Engine, "engine", arena.EmbeddedEngine, "engine")

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/keys"
+	impact "github.com/neuroseal/neuroseal/report"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -23,6 +26,7 @@ type lockOptions struct {
 	KeyFile  string // existing key
 	Detached string // file for the keyslots
 	Explain  bool
+	Card     string // Markdown for the model card
 	Part     string // "i/n": seal this part only
 	Finish   bool   // put the parts together
 
@@ -56,6 +60,7 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
   neuroseal lock ./model ./sealed --profile max -r age1…
   neuroseal lock ./model ./sealed --scale 100.0 --password-file pass.txt
   neuroseal lock ./model ./sealed --dry-run --explain
+  neuroseal lock ./model ./sealed --key-file seal.key --card run/card.md --force
   neuroseal lock ./model ./sealed --key-file seal.key --part 2/4
   neuroseal lock ./model ./sealed --key-file seal.key --finish`,
 		Args: operands("SRC", "DST"),
@@ -74,6 +79,7 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "leave tensors alone that the network does not read, instead of refusing")
 	f.BoolVar(&o.AllowSealed, "allow-sealed", false, "do not refuse weights that look sealed")
+	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card")
 	f.StringVar(&o.Part, "part", "", "seal only part i of n, `I/N`, counted from 1, into DST.parts")
 	f.BoolVar(&o.Finish, "finish", false, "put the parts in DST.parts together as DST")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -87,6 +93,9 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 				return fault.New(fault.Usage, "scale 0: it must be between 2 and 1e30")
 			}
 			o.Scale = scale
+		}
+		if err := o.readCard(); err != nil {
+			return err
 		}
 		if f.Changed("part") || o.Finish {
 			if err := o.checkParts(f.Changed("part")); err != nil {
@@ -110,6 +119,30 @@ func runLock(ctx context.Context, u *ui.UI, o lockOptions) error {
 		return showDryRun(ctx, u, o, res)
 	}
 	return res.show(u, o.Explain)
+}
+
+// cardLimit bounds a card, in bytes.
+const cardLimit = 1 << 20
+
+// readCard reads the card that goes into the model card, between marks, where
+// a later one replaces it; what the author wrote stays.
+func (o *lockOptions) readCard() error {
+	if o.Card == "" {
+		return nil
+	}
+	if filepath.Ext(o.Card) != ".md" {
+		return fault.New(fault.Usage, "--card %s: a model card takes Markdown", o.Card).
+			WithHint("neuroseal attack leaves card.md in its run folder")
+	}
+	section, err := os.ReadFile(o.Card)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err, "reading the card")
+	}
+	if len(section) > cardLimit || !utf8.Valid(section) {
+		return fault.New(fault.Usage, "--card %s: not a text of at most %d bytes", o.Card, cardLimit)
+	}
+	o.ModelCard = func(old []byte) []byte { return impact.Insert(old, section) }
+	return nil
 }
 
 // lockOutcome is what lock reports.
