@@ -107,12 +107,13 @@ func (r *Recipe) NeedsBase() bool {
 	return r.Method != "" && r.Method != Train || slices.Contains(r.Prepare, "align")
 }
 
-// sweeps returns the sweep of a recipe on a model over what has been found.
+// sweep returns the sweep of a recipe on a model over what has been found.
 func (m *Meta) sweep(r Recipe, role Role, get func(id string) *Result) *sweep {
 	return &sweep{
 		rates: r.Rates, refine: m.Suite.Refine, extend: m.Suite.Extend, seeds: m.Suite.Seeds, bound: m.Unigram,
-		long:   role == Sealed && m.Suite.Long > 1,
-		result: func(p point) *Result { return get(m.trial(r, role, p).ID()) },
+		thorough: role == Sealed && m.Suite.Extend >= Far,
+		long:     role == Sealed && m.Suite.Long > 1,
+		result:   func(p point) *Result { return get(m.trial(r, role, p).ID()) },
 	}
 }
 

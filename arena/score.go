@@ -59,31 +59,57 @@ func (c *scorer) collect(r Recipe) {
 // bound finds the loss from which on something was learned, and the totals.
 func (c *scorer) bound() {
 	s := c.sum
-	s.Start = math.NaN()
-	for _, all := range c.runs {
-		for _, t := range all[Sealed] {
-			// Every trial starts from the same function; preparations round.
-			if x := t.r.Start(); !math.IsNaN(x) && len(t.r.Trial.Recipe.Prepare) == 0 && t.r.Trial.Recipe.Train.Virtual == 0 &&
-				t.r.Trial.Recipe.Base == "" && (t.r.Trial.Recipe.Precision == "" || t.r.Trial.Recipe.Precision == "fp32") {
-				s.Start = x
-			}
-		}
-	}
+	s.Start = c.start(Sealed)
 	if math.IsNaN(s.Start) {
 		s.Start = s.Uniform
+		s.Notes = append(s.Notes, "The sealed model's loss before training is not known: no trial of it had a finite one.")
+	} else if x := c.start(Unsealed); math.Abs(x-s.Start) > sameStart*s.Start {
+		s.Notes = append(s.Notes, fmt.Sprintf("The reference is not the same function: it starts at %.4f, the sealed model at %.4f. Learned fractions mean little.", x, s.Start))
 	}
 	s.Bound = min(s.Start, s.Unigram)
 	var newest time.Time
+	versions := map[string]bool{}
 	for _, r := range c.seen {
 		s.Trials++
 		s.Seconds += r.Seconds
 		if at, err := time.Parse(time.RFC3339, r.Time); err == nil && at.After(newest) {
 			newest = at
 		}
+		if v := r.Versions["neuroseal"]; v != "" {
+			versions[v] = true
+		}
+	}
+	if len(versions) > 1 {
+		s.Notes = append(s.Notes, "Some of the trials were run by another version of the program.")
 	}
 	if !newest.IsZero() {
 		s.Date = newest.UTC().Format(time.RFC3339)
 	}
+}
+
+// sameStart is the relative difference of two losses that rounding explains.
+const sameStart = 1e-3
+
+// start is a model's loss before any training: that of a trial in fp32 that
+// changes nothing beforehand, or else the smallest of the others'.
+func (c *scorer) start(role Role) float64 {
+	plain, other := math.NaN(), math.NaN()
+	for _, all := range c.runs {
+		for _, t := range all[role] {
+			x, r := t.r.Start(), t.r.Trial.Recipe
+			switch {
+			case math.IsNaN(x) || math.IsInf(x, 0):
+			case len(r.Prepare) == 0 && r.Train.Virtual == 0 && r.Train.Kind != "dora" && r.Base == "" && (r.Precision == "" || r.Precision == "fp32"):
+				plain = x
+			case !(x >= other):
+				other = x
+			}
+		}
+	}
+	if math.IsNaN(plain) {
+		return other
+	}
+	return plain
 }
 
 // best is the attacker's best run within the suite's budget, by a measure.
@@ -119,11 +145,13 @@ func (c *scorer) score(r Recipe, all runs) Score {
 		out.Reason = "not run yet"
 		return out
 	}
+	out.BestTrial, out.SweepFinished = sealed.ID, c.m.sweep(r, Sealed, c.get).finished()
 	got := sealed.Best()
 	if math.IsNaN(got) {
-		got = c.sum.Start
+		got = c.sum.Start // the attacker keeps the model as it was
+	} else {
+		out.BestLoss = &got
 	}
-	out.BestLoss, out.BestTrial = &got, sealed.ID
 	reached := plain.Best()
 	out.UnsealedBestLoss, out.UnsealedTrial = &reached, plain.ID
 	if random := best(all[Random], (*Result).Best); random != nil {
@@ -141,8 +169,15 @@ func (c *scorer) score(r Recipe, all runs) Score {
 		}
 		out.BoundedFraction = fraction(c.sum.Bound, x, within(b))
 	}
-	out.CostMultiplier = c.cost(all, plain)
-	out.Verdict, out.Reason = verdict(&out)
+	if out.LearnedFraction != nil {
+		out.CostMultiplier = c.cost(all, plain)
+	}
+	for _, t := range all[Sealed] {
+		if t.p.long {
+			out.LongFraction = fraction(c.sum.Bound, t.r.Best(), reached)
+		}
+	}
+	out.Verdict, out.Reason = c.verdict(&out, got)
 	return out
 }
 
@@ -160,16 +195,27 @@ func fraction(from, got, reached float64) *float64 {
 	return &x
 }
 
-func verdict(s *Score) (Verdict, string) {
+func (c *scorer) verdict(s *Score, got float64) (Verdict, string) {
+	f := s.LearnedFraction
 	switch {
-	case s.LearnedFraction != nil && *s.LearnedFraction < HeldBelow:
-		return Held, ""
-	case s.LearnedFraction != nil:
+	case f != nil && *f >= HeldBelow:
 		return Broken, ""
-	case s.DropFraction != nil && *s.DropFraction >= HeldBelow:
-		return Inconclusive, fmt.Sprintf("not even the unsealed model comes below the bound; the loss falls %.0f%% as far as there", 100**s.DropFraction)
+	case f == nil && c.sum.Bound-got > taught*c.sum.Bound:
+		return Broken, "learns from the sealed model what it does not learn from the unsealed one"
+	case f == nil && s.Class != WeightSpace && s.DropFraction != nil && *s.DropFraction >= HeldBelow:
+		return Broken, fmt.Sprintf("the loss falls %.0f%% as far as without the seal, on neither model below counting tokens", 100**s.DropFraction)
+	case f == nil && s.DropFraction != nil:
+		return Inconclusive, fmt.Sprintf("on neither model below counting tokens within this budget; the loss falls %.0f%% as far as without the seal", 100**s.DropFraction)
+	case f == nil:
+		return Inconclusive, "teaches the unsealed model nothing within this budget"
+	case c.m.Suite.Extend >= Far && !s.SweepFinished:
+		return Inconclusive, "the sweep ended before its rates changed nothing"
+	case s.LongFraction != nil && *s.LongFraction >= HeldBelow:
+		return Broken, fmt.Sprintf("learns %.0f%% in %.0f times the steps", 100**s.LongFraction, s.CostCensoredAt)
+	case s.BestLoss == nil:
+		return Held, "no run had a finite loss"
 	}
-	return Inconclusive, "teaches the unsealed model nothing, either"
+	return Held, ""
 }
 
 // cost is how many times the steps the sealed model needs to come where the

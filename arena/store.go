@@ -60,6 +60,26 @@ func OpenStore(dir string) (*Store, error) {
 	return s, nil
 }
 
+// Begun reports whether a folder holds no more than a run that was stopped
+// before its first trial.
+func Begun(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		switch {
+		case err != nil:
+			return false
+		case e.Name() == trialsFile && info.Size() == 0, e.Name() == lockName, e.Name() == "prepared" && e.IsDir():
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // ReadResults reads the finished trials of a run folder.
 func ReadResults(dir string) ([]Result, error) {
 	path := filepath.Join(dir, trialsFile)

@@ -41,6 +41,7 @@ type sweep struct {
 	refine, extend int
 	seeds          int
 	bound          float64 // only a loss below it was learned
+	thorough       bool    // a sealed model, and a suite that looks far
 	long           bool
 	result         func(point) *Result // nil: not run yet
 }
@@ -154,36 +155,41 @@ func (s *sweep) missing(ps []point) []point {
 }
 
 // extended returns the grid with the rates beyond its ends that the results ask
-// for; the second list is what of it has not been run. Where nothing happens
-// the steps grow.
+// for; the second list is what of it has not been run.
 func (s *sweep) extended(grid []point) (all, missing []point) {
-	lo, hi := grid[0].rate, grid[len(grid)-1].rate
-	down, up := perDecade*s.stride(), perDecade*s.stride()
+	lo, hi, up := grid[0].rate, grid[len(grid)-1].rate, perDecade*s.stride()
 	for range s.extend {
 		below, above := s.wants(grid)
 		var more []point
-		if below {
-			lo -= down
-			more = append(more, point{rate: lo, seed: 1})
+		for range chunk {
+			if below && lo > -farthest {
+				// Two decades: what a rate can train on a sealed model lies within
+				// about as many, so larger steps would pass over it.
+				lo = max(lo-2*perDecade, -farthest)
+				more = append(more, point{rate: lo, seed: 1})
+			}
 		}
-		if above {
-			hi += up
+		if above && hi < farthest {
+			hi = min(hi+up, farthest)
 			more = append(more, point{rate: hi, seed: 1})
-			if s.flat(point{rate: hi - up, seed: 1}) {
+			if s.flat(point{rate: grid[len(grid)-1].rate, seed: 1}) {
 				up *= 2
 			}
 		}
-		more = slices.DeleteFunc(more, func(p point) bool { return p.rate < -farthest || p.rate > farthest })
 		if len(more) == 0 {
 			break
 		}
-		grid = append(grid, more...)
 		if m := s.missing(more); len(m) > 0 {
 			return grid, m
 		}
+		grid = append(grid, more...)
+		slices.SortFunc(grid, func(a, b point) int { return a.rate - b.rate })
 	}
 	return grid, nil
 }
+
+// chunk is how many smaller rates are tried at once.
+const chunk = 3
 
 // gaps returns rates between the best one, or the brink, and its neighbours
 // where growing steps have left more than the first distance.
@@ -212,18 +218,38 @@ func (s *sweep) gaps(grid []point) []point {
 	return out
 }
 
-// wants says on which side the sweep should go on. Where something was learned:
-// on the side where the best rate is the last one. Where nothing was: to smaller
-// rates until they change nothing, and to larger ones while they change nothing.
+// wants says on which side the sweep should go on. On a sealed model: to smaller
+// rates until they change nothing, since its best may lie anywhere, and to
+// larger ones while they change nothing or are the best. Elsewhere, and with a
+// budget for few rates: where the best rate is the last one.
 func (s *sweep) wants(grid []point) (down, up bool) {
-	sorted := slices.Clone(grid)
-	slices.SortFunc(sorted, func(a, b point) int { return a.rate - b.rate })
-	first, last := sorted[0], sorted[len(sorted)-1]
+	first, last := grid[0], grid[len(grid)-1]
 	best, ok := s.best(grid)
-	if ok && s.result(best).Best() < s.bound {
+	learned := ok && s.learned(s.result(best))
+	if learned && !s.thorough {
 		return best.rate == first.rate, best.rate == last.rate
 	}
 	return !s.flat(first), s.flat(last) || ok && best.rate == last.rate
+}
+
+// learned reports whether a result came clearly below what no learning explains.
+func (s *sweep) learned(r *Result) bool {
+	return r.Best() < (1-taught)*math.Min(s.bound, r.Start())
+}
+
+// finished reports whether the sweep has seen all rates at which anything
+// happens: below its smallest nothing changes, above its largest nothing lives.
+func (s *sweep) finished() bool {
+	grid := s.decades()
+	if len(s.rates.Only) > 0 || slices.ContainsFunc(grid, s.impossible) {
+		return len(s.rates.Only) == 0
+	}
+	grid, missing := s.extended(grid)
+	if len(missing) > 0 {
+		return false
+	}
+	down, up := s.wants(grid)
+	return !(down && grid[0].rate > -farthest) && !(up && grid[len(grid)-1].rate < farthest)
 }
 
 // flat reports whether a rate was too small to change anything.

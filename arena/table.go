@@ -44,7 +44,7 @@ type Suite struct {
 	Evals   int      `yaml:"evals" json:"evals"`   // how often they are evaluated
 	Seeds   int      `yaml:"seeds" json:"seeds"`
 	// Refine is how often the sweep halves its step around the best rate;
-	// Extend how many decades it may go beyond its ends while the best is there.
+	// Extend how often it may go on beyond its ends.
 	Refine int `yaml:"refine" json:"refine"`
 	Extend int `yaml:"extend" json:"extend"`
 	// Long is how many times the steps the sealed model gets to reach what the
@@ -54,6 +54,10 @@ type Suite struct {
 	// worth to the attacker.
 	Random bool `yaml:"random" json:"random"`
 }
+
+// Far is the least Extend of a suite whose sweeps look everywhere: on a sealed
+// model the best rate may be many decades away.
+const Far = 6
 
 //go:embed table.yaml
 var builtin embed.FS

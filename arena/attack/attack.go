@@ -4,7 +4,9 @@ package attack
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/neuroseal/neuroseal/arena"
 	"github.com/neuroseal/neuroseal/arena/corpus"
 	"github.com/neuroseal/neuroseal/arena/specimen"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
@@ -22,10 +25,6 @@ const (
 	DefaultTarget   = "builtin:logs"
 	DefaultRetained = "builtin:tales"
 )
-
-// far is how many decades beyond its first rates a sweep must be able to go for
-// its word to be taken on a seal, which moves the best rate by many.
-const far = 6
 
 // builtinText begins the names of texts that need no file.
 const builtinText = "builtin:"
@@ -64,27 +63,31 @@ func Run(ctx context.Context, o Options) (*arena.Summary, error) {
 	if err := o.absolute(); err != nil {
 		return nil, err
 	}
-	store, err := arena.OpenStore(o.Dir)
-	if err != nil {
+	if err := o.checkDir(); err != nil {
 		return nil, err
 	}
-	defer store.Close()
 	s := &setup{o: o, meta: &arena.Meta{ToolVersion: neuroseal.Version, TableVersion: o.Table.Version, Suite: *o.Suite,
 		Recipes: o.Table.Select(o.Suite), Engine: o.Engine}}
+	// What is wrong with the input comes before anything is written.
 	if err := s.models(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.texts(ctx); err != nil {
 		return nil, err
 	}
-	if o.Suite.Extend < far {
-		s.meta.Notes = append(s.meta.Notes, fmt.Sprintf("Suite %s looks at few learning rates: what holds here may break further out. The suites wide and full follow each recipe until a rate changes nothing.", o.Suite.Name))
+	store, err := arena.OpenStore(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	if err := s.derived(ctx); err != nil {
+		return nil, err
+	}
+	if o.Suite.Extend < arena.Far {
+		s.meta.Notes = append(s.meta.Notes, fmt.Sprintf("Suite %s looks at few learning rates: what holds here may break further out. The suites wide and full follow each recipe to smaller rates until they change nothing.", o.Suite.Name))
 	}
 	if err := arena.WriteMeta(o.Dir, s.meta); err != nil {
 		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(o.Dir, ".gitignore"), []byte("prepared/\n"), 0o666); err != nil {
-		return nil, fault.Wrap(fault.General, err, "writing into the run folder")
 	}
 	err = arena.Run(ctx, s.meta, store, s.paths, o.Execute, func(n int) {
 		if o.Planned != nil {
@@ -112,6 +115,34 @@ func (o *Options) absolute() error {
 	return nil
 }
 
+// checkDir refuses to write where something else is.
+func (o *Options) checkDir() error {
+	for _, p := range []string{o.Model, o.Against, o.Base} {
+		if p == "" {
+			continue
+		}
+		for _, pair := range [][2]string{{o.Dir, p}, {p, o.Dir}} {
+			if in, err := atomicdir.Within(pair[0], pair[1]); err == nil && in {
+				return fault.New(fault.Usage, "the run folder %s and the model %s lie in each other", o.Dir, p).
+					WithHint("name another folder as OUT")
+			}
+		}
+	}
+	entries, err := os.ReadDir(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fault.Wrap(fault.Usage, err, "%s cannot be a run folder", o.Dir).WithHint("name a new folder as OUT")
+	case len(entries) == 0:
+		return nil
+	}
+	if _, err := arena.ReadMeta(o.Dir); err != nil && !arena.Begun(o.Dir) {
+		return fault.Wrap(fault.Usage, err, "%s holds something else", o.Dir).WithHint("name a new folder as OUT")
+	}
+	return nil
+}
+
 // setup is a run's models and texts.
 type setup struct {
 	o      Options
@@ -119,8 +150,7 @@ type setup struct {
 	folder map[string]string // digest → folder
 }
 
-// models looks at the models, and makes those that the run needs beside the
-// one under attack.
+// models looks at the models that are given.
 func (s *setup) models(ctx context.Context) error {
 	m := s.meta
 	s.folder = map[string]string{}
@@ -129,8 +159,18 @@ func (s *setup) models(ctx context.Context) error {
 		return err
 	}
 	s.folder[m.Sealed.Digest] = s.o.Model
-	if err := s.reference(ctx); err != nil {
-		return err
+	if s.o.Against != "" {
+		if m.Reference, err = describe(ctx, s.o.Against); err != nil {
+			return err
+		}
+		s.folder[m.Reference.Digest] = s.o.Against
+		if err := sameShape(m.Sealed, m.Reference, s.o.Against); err != nil {
+			return err
+		}
+		if m.Reference.Seal != "" {
+			return fault.New(fault.Usage, "%s is sealed (%s): it cannot be the unsealed reference", s.o.Against, m.Reference.Seal).
+				WithHint("give the original with --against, or leave it out")
+		}
 	}
 	base := s.o.Base
 	if base == "" {
@@ -149,7 +189,17 @@ func (s *setup) models(ctx context.Context) error {
 			m.Notes = append(m.Notes, "The public base of the informed attacks is the original itself: the best case for an attacker.")
 		}
 	}
-	if m.Suite.Random {
+	return nil
+}
+
+// derived makes the models that the run needs beside those that are given.
+func (s *setup) derived(ctx context.Context) error {
+	if s.o.Against == "" {
+		if err := s.reference(ctx); err != nil {
+			return err
+		}
+	}
+	if s.meta.Suite.Random {
 		return s.randomModel(ctx)
 	}
 	return nil
@@ -164,17 +214,9 @@ func (s *setup) needsBase() bool {
 	return false
 }
 
-// reference finds the model that "unsealed" means.
+// reference finds the model that "unsealed" means where none was given.
 func (s *setup) reference(ctx context.Context) error {
 	m := s.meta
-	if s.o.Against != "" {
-		d, err := describe(ctx, s.o.Against)
-		if err != nil {
-			return err
-		}
-		m.Reference, s.folder[d.Digest] = d, s.o.Against
-		return sameShape(m.Sealed, d, s.o.Against)
-	}
 	if m.Sealed.Seal == "" {
 		m.Reference = m.Sealed
 		m.Notes = append(m.Notes, "The model carries no seal: it is its own reference, and every attack learns as much as it can.")
@@ -203,7 +245,10 @@ func sameShape(a, b arena.Model, path string) error {
 }
 
 func (s *setup) randomModel(ctx context.Context) error {
-	dst := filepath.Join(s.o.Dir, "prepared", "random")
+	dst := filepath.Join(s.o.Dir, preparedFolder, "random-"+s.meta.Reference.Digest[:12])
+	if err := s.makePrepared(); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(dst, "config.json")); err != nil {
 		if err := specimen.Random(ctx, s.folder[s.meta.Reference.Digest], dst, 1); err != nil {
 			return err

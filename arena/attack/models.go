@@ -92,7 +92,11 @@ type cost struct {
 // prepare applies preparations to a model in the order given and returns the
 // folder of the result, which is made once per run.
 func (s *setup) prepare(ctx context.Context, digest string, names []string) (string, cost, error) {
-	dst := filepath.Join(s.o.Dir, "prepared", digest[:12]+"-"+strings.Join(names, "-"))
+	id := digest[:12]
+	if s.withBase(names) {
+		id += "-" + s.meta.Base[:12]
+	}
+	dst := filepath.Join(s.o.Dir, preparedFolder, id+"-"+strings.Join(names, "-")+"-"+neuroseal.Version)
 	record := dst + ".json"
 	var c cost
 	if raw, err := os.ReadFile(record); err == nil && json.Unmarshal(raw, &c) == nil {
@@ -103,8 +107,8 @@ func (s *setup) prepare(ctx context.Context, digest string, names []string) (str
 	if err := os.RemoveAll(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", c, fault.Wrap(fault.General, err, "clearing a preparation that was interrupted")
 	}
-	if err := os.MkdirAll(filepath.Dir(dst), 0o777); err != nil {
-		return "", c, fault.Wrap(fault.General, err, "creating the folder of prepared models")
+	if err := s.makePrepared(); err != nil {
+		return "", c, err
 	}
 	s.o.Notice("preparing: %s", strings.Join(names, ", "))
 	began := time.Now()
@@ -120,6 +124,28 @@ func (s *setup) prepare(ctx context.Context, digest string, names []string) (str
 	return dst, c, atomicdir.WriteFile(record, append(raw, '\n'), 0o666, true)
 }
 
+// preparedFolder holds what can be made again.
+const preparedFolder = "prepared"
+
+// makePrepared makes it, such that git does not take it in.
+func (s *setup) makePrepared() error {
+	dir := filepath.Join(s.o.Dir, preparedFolder)
+	err := os.MkdirAll(dir, 0o777)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), 0o666)
+	}
+	if err != nil {
+		return fault.Wrap(fault.General, err, "creating the folder of prepared models")
+	}
+	return nil
+}
+
+// withBase reports whether preparations use the public base.
+func (s *setup) withBase(names []string) bool {
+	r := arena.Recipe{Prepare: names}
+	return r.NeedsBase()
+}
+
 func (s *setup) transform(ctx context.Context, src, dst string, names []string) (read int64, err error) {
 	if len(names) == 1 && names[0] == "undo" {
 		r, err := neuroseal.Undo(ctx, neuroseal.UndoOptions{Source: src, Output: dst, AllowUnsealed: true})
@@ -133,7 +159,7 @@ func (s *setup) transform(ctx context.Context, src, dst string, names []string) 
 		return 0, err
 	}
 	var base *informed.Model
-	if s.meta.Base != "" {
+	if s.withBase(names) {
 		if base, err = informed.Load(ctx, s.folder[s.meta.Base]); err != nil {
 			return 0, err
 		}

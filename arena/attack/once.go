@@ -5,10 +5,15 @@ import (
 	"fmt"
 
 	"github.com/neuroseal/neuroseal/arena"
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // Once trains one model once, with a recipe's only learning rate and seed 1.
 func Once(ctx context.Context, model string, r arena.Recipe, suite *arena.Suite, target, retained string, e arena.Engine) (*arena.Result, error) {
+	if len(r.Prepare) > 0 || r.Method != "" && r.Method != arena.Train {
+		return nil, fault.New(fault.Usage, "recipe %s does more than train: it needs a run folder", r.Name).
+			WithHint("name a folder as OUT")
+	}
 	if target == "" {
 		target = DefaultTarget
 	}

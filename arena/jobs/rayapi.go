@@ -163,7 +163,7 @@ func refusal(resp *http.Response, body, what string) error {
 	case code == http.StatusBadRequest:
 		return badRequest{err.Error()}
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return fault.Wrap(fault.General, err, "no access").WithHint("give the cluster's token in RAY_AUTH_TOKEN")
+		return fault.Wrap(fault.General, err, "no access").WithHint("give the cluster's token in RAY_AUTH_TOKEN, or the path of its file in RAY_AUTH_TOKEN_PATH; Ray keeps its own in ~/.ray/auth_token")
 	case code >= 300 && code < 400:
 		return fault.Wrap(fault.Usage, err, "the address leads elsewhere").
 			WithHint("give the address that it redirects to: %s", resp.Header.Get("Location"))

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // rayNodes starts real Ray nodes on this machine, each with "ray start --block"
@@ -24,7 +26,8 @@ type rayNodes struct {
 	environment []string
 }
 
-func newRay(t *testing.T) *rayNodes {
+// newRay prepares nodes that ask for a token of this test's own, or for none.
+func newRay(t *testing.T, token bool) *rayNodes {
 	t.Helper()
 	ray := os.Getenv("NEUROSEAL_RAY")
 	if ray == "" || ray == "none" {
@@ -35,6 +38,18 @@ func newRay(t *testing.T) *rayNodes {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(temp) })
+	for _, env := range []string{"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS"} {
+		t.Setenv(env, "")
+	}
+	t.Setenv("RAY_AUTH_MODE", "disabled")
+	if token {
+		path := filepath.Join(temp, "token")
+		if err := os.WriteFile(path, []byte(randomName(16)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("RAY_AUTH_MODE", "token")
+		t.Setenv("RAY_AUTH_TOKEN_PATH", path)
+	}
 	n := &rayNodes{ray: ray, temp: temp, gcs: freePort(t), web: freePort(t)}
 	n.environment = append(os.Environ(), "RAY_USAGE_STATS_ENABLED=0", "RAY_ADDRESS=", "RAY_health_check_period_ms=500",
 		"RAY_health_check_failure_threshold=3")
@@ -131,12 +146,13 @@ func (n *rayNodes) head(t *testing.T, cpus int) (kill func()) {
 	kill = n.node(t, "--head", fmt.Sprintf("--port=%d", n.gcs), "--dashboard-host=127.0.0.1", fmt.Sprintf("--dashboard-port=%d", n.web),
 		fmt.Sprintf("--num-cpus=%d", cpus), "--temp-dir="+n.temp, "--object-store-memory=100000000")
 	until(t, "the Jobs API answers", func() bool {
+		// 401: without a token; the Jobs API may need a moment more.
 		resp, err := http.Get(os.Getenv("RAY_ADDRESS") + "/api/jobs/")
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 	})
 	return kill
 }
@@ -159,8 +175,16 @@ func rayRunnerFor(shared bool) maker {
 }
 
 func TestRayInterop(t *testing.T) {
-	n := newRay(t)
+	n := newRay(t, true)
 	kill := n.head(t, 2)
+	t.Run("no token", func(t *testing.T) {
+		t.Setenv("RAY_AUTH_TOKEN_PATH", "")
+		dir := t.TempDir()
+		err := rayRunnerFor(true)(t, filepath.Join(dir, "run")).Run(t.Context(), []Job{write(dir, "a")}, nil)
+		if err == nil || !strings.Contains(fault.HintOf(err), "RAY_AUTH_TOKEN") {
+			t.Errorf("error is %v", err)
+		}
+	})
 	t.Run("shared", func(t *testing.T) { scenarios(t, "ray", rayRunnerFor(true)) })
 	t.Run("unshared", func(t *testing.T) { scenarios(t, "ray-unshared", rayRunnerFor(false)) })
 	t.Run("not text", testNotText)
@@ -196,7 +220,7 @@ func testNotText(t *testing.T) {
 // TestRayHeadStaysDown: the run gives up after its patience, can be resumed, and
 // is.
 func TestRayHeadStaysDown(t *testing.T) {
-	n := newRay(t)
+	n := newRay(t, false)
 	kill := n.head(t, 2)
 	dir := t.TempDir()
 	j := &journal{t: t, when: map[State]func(Event){Running: func(Event) {
@@ -222,7 +246,7 @@ func TestRayHeadStaysDown(t *testing.T) {
 // TestRayNodeDies: the worker node under a job is killed; the job runs again on
 // another one.
 func TestRayNodeDies(t *testing.T) {
-	n := newRay(t)
+	n := newRay(t, false)
 	n.head(t, 0)
 	kill := n.worker(t)
 	for _, shared := range []bool{true, false} {

@@ -220,7 +220,9 @@ func testCancel(t *testing.T, make maker) {
 	}
 	open(t, dir)
 	if err := make(t, filepath.Join(dir, "run")).Run(t.Context(), list, j.report); err != nil {
-		t.Error(err)
+		log, _ := os.ReadFile(filepath.Join(dir, "run", "logs", "long.log"))
+		other, _ := os.ReadFile(filepath.Join(dir, "run", "logs", "other.log"))
+		t.Errorf("%v; logs:\n%s\n%s", err, log, other)
 	}
 }
 

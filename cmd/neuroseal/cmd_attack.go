@@ -97,6 +97,12 @@ func runAttack(ctx context.Context, u *ui.UI, o attackOptions) error {
 	}
 	sum, err := o.run(ctx, u, table, suite)
 	if err != nil {
+		// What is finished is worth a look, if there is anything.
+		if _, there := arena.ReadMeta(o.Out); there == nil {
+			if drawn := writeReports(o.Out, []string{o.Out}); drawn == nil {
+				u.Note("what is finished is in %s", filepath.Join(o.Out, reportHTML))
+			}
+		}
 		return err
 	}
 	if err := writeReports(o.Out, []string{o.Out}); err != nil {
@@ -144,6 +150,10 @@ func (o *attackOptions) engine() (arena.Engine, error) {
 
 // attackOnce trains the model once and writes the list of its losses.
 func attackOnce(ctx context.Context, u *ui.UI, o attackOptions, table *arena.Table, suite *arena.Suite) error {
+	if o.Where.On != "local" {
+		return fault.New(fault.Usage, "an OUT that ends in .json is made here: --on %s has no place there", o.Where.On).
+			WithHint("name a folder as OUT")
+	}
 	if o.Against != "" || o.Base != "" {
 		return fault.New(fault.Usage, "an OUT that ends in .json is one model's losses: --against has no place there").
 			WithHint("name a folder as OUT to compare models")
@@ -153,15 +163,12 @@ func attackOnce(ctx context.Context, u *ui.UI, o attackOptions, table *arena.Tab
 		return fault.New(fault.Usage, "an OUT that ends in .json holds one training's losses; suite %s has more", suite.Name).
 			WithHint("use --suite seed, or name a folder as OUT")
 	}
+	if o.Threads == 1 {
+		o.Threads = runtime.GOMAXPROCS(0) // there is nothing else to do at the same time
+	}
 	engine, err := o.engine()
 	if err != nil {
 		return err
-	}
-	if o.Threads == 1 {
-		o.Threads = runtime.GOMAXPROCS(0)
-		if engine, err = o.engine(); err != nil {
-			return err
-		}
 	}
 	res, err := attack.Once(ctx, o.Model, recipes[0], suite, o.Data, o.Retain, engine)
 	if err != nil {

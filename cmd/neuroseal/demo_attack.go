@@ -42,8 +42,8 @@ func (d *demonstration) attack() error {
 	d.sum.Attack = sum
 	d.sum.Report = filepath.Join(demoRun, reportHTML)
 	d.check(sum.Tried > 0 && sum.Held == sum.Tried,
-		"fine-tuning off the shelf: %d of %d recipes learned nothing from the sealed model that they learn from the original (held-out loss %s)",
-		sum.Held, sum.Tried, losses(sum))
+		"fine-tuning off the shelf: %d of %d recipes learned less than %.0f%% of what the original teaches them, at the few rates tried (held-out loss %s)",
+		sum.Held, sum.Tried, 100*arena.HeldBelow, losses(sum))
 	d.check(sum.InformedTried > 0 && sum.InformedHeld == 0,
 		"the informed attacker learns as if there were no seal: undo first, then the same fine-tuning, %s", cheapest(sum))
 	return nil

@@ -173,16 +173,11 @@ func writeSummary(w io.Writer, s *arena.Summary) {
 			percentOf(r.LearnedFraction), times(r), verdict(r))
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nOff the shelf, on weights (A): %d of %d held", s.Held, s.Tried)
-	if s.InvariantTry > 0 {
-		fmt.Fprintf(w, "; on activations (B, no seal can hold these): %d of %d", s.InvariantHeld, s.InvariantTry)
-	}
-	if s.InformedTried > 0 {
-		fmt.Fprintf(w, "; informed (C, no seal can hold these): %d of %d", s.InformedHeld, s.InformedTried)
-	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nOff the shelf, on weights (A): %d of %d held (below %.0f%%)\n", s.Held, s.Tried, 100*arena.HeldBelow)
+	fmt.Fprintf(w, "Off the shelf, on activations (B; no seal can hold these): %d of %d held\n", s.InvariantHeld, s.InvariantTry)
+	fmt.Fprintf(w, "Informed (C; no seal can hold these): %d of %d held\n", s.InformedHeld, s.InformedTried)
 	if s.Inconclusive > 0 {
-		fmt.Fprintf(w, "%d inconclusive: they teach the unsealed model nothing, either\n", s.Inconclusive)
+		fmt.Fprintf(w, "%d inconclusive, which counts nowhere\n", s.Inconclusive)
 	}
 	if c := s.Cheapest; c != nil {
 		fmt.Fprintf(w, "Cheapest break: %s, %.1f s, %s read beforehand\n", c.Recipe, c.Seconds, ui.Bytes(c.BytesRead))
