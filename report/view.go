@@ -43,7 +43,11 @@ type class struct {
 	Inconclusive, NotRun int
 	Marks                []mark
 	Worst                *recipe // that learned most; nil if nothing was tried
+	Each                 []each  // B and C: every recipe, by name
 }
+
+// each is a recipe's outcome in a few words.
+type each struct{ Name, Outcome string }
 
 // mark is a recipe on a line from nothing learned to everything.
 type mark struct {
@@ -189,6 +193,9 @@ func (r *run) class(text classText) class {
 		case arena.NotRun:
 			c.NotRun++
 		}
+		if text.Class != arena.WeightSpace {
+			c.Each = append(c.Each, each{rec.Name, rec.outcome()})
+		}
 		if x, ok := known(rec.score.LearnedFraction); ok {
 			c.Marks = append(c.Marks, mark{rec.Name, x, rec.Verdict})
 			if x > most {
@@ -197,6 +204,18 @@ func (r *run) class(text classText) class {
 		}
 	}
 	return c
+}
+
+// outcome is what a recipe learned; where the unsealed model learns nothing, how
+// far the loss fell in comparison.
+func (r *recipe) outcome() string {
+	if _, ok := known(r.score.LearnedFraction); ok {
+		return r.Learned
+	}
+	if _, ok := known(r.score.DropFraction); ok && r.Verdict != arena.NotRun {
+		return r.Drop + " of the fall"
+	}
+	return string(r.Verdict)
 }
 
 // Rest names what stands beside held and tried: "2 inconclusive, 1 not run".
