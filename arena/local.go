@@ -1,6 +1,7 @@
 package arena
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,8 @@ import (
 
 // Local runs tasks in this process, up to parallel at a time and never more
 // than memory bytes of them (0: no bound) together. Steps are reported to step,
-// which may be nil.
+// which may be nil. A task that needs more memory than there is keeps no other
+// from running: the error comes when all have ended.
 func Local(e Engine, parallel int, memory int64, step func(t Trial, n int, loss float64)) Executor {
 	return func(ctx context.Context, tasks []Task, each func(*Result) error) error {
 		l := &local{e: e, total: memory, each: each, step: step}
@@ -28,8 +30,15 @@ type local struct {
 	total int64 // 0: no bound
 	used  int64
 	err   error
+	large []shortage
 	each  func(*Result) error
 	step  func(Trial, int, float64)
+}
+
+// shortage is a task that needs more memory than there is.
+type shortage struct {
+	recipe string
+	need   int64
 }
 
 func (l *local) run(ctx context.Context, tasks []Task, parallel int) error {
@@ -53,7 +62,23 @@ func (l *local) run(ctx context.Context, tasks []Task, parallel int) error {
 	if ctx.Err() != nil {
 		return fault.Wrap(fault.Interrupted, ctx.Err(), "the attack stopped").WithHint("run the same command again: finished trials are kept")
 	}
+	if l.err == nil && len(l.large) > 0 {
+		return l.tooLarge()
+	}
 	return l.err
+}
+
+// tooLarge names the task that needs the most.
+func (l *local) tooLarge() error {
+	most := l.large[0]
+	for _, s := range l.large[1:] {
+		if s.need > most.need {
+			most = s
+		}
+	}
+	return fault.New(fault.General, "recipe %s needs %d MB of memory, %d MB are free; trials that need too much: %d",
+		most.recipe, most.need>>20, l.total>>20, len(l.large)).
+		WithHint("take a smaller batch or window (a suite of your own), or another machine (--on)")
 }
 
 func (l *local) failed() bool {
@@ -83,8 +108,8 @@ func (l *local) task(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if err := l.take(t, need); err != nil {
-		return err
+	if !l.take(t, need) {
+		return nil
 	}
 	defer l.give(need)
 	if ctx.Err() != nil {
@@ -105,19 +130,19 @@ func (l *local) task(ctx context.Context, t Task) error {
 	return l.each(r)
 }
 
-// take waits until there are need bytes; it fails if there never will be.
-func (l *local) take(t Task, need int64) error {
+// take waits until there are need bytes; it reports whether there ever will be.
+func (l *local) take(t Task, need int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total > 0 && need > l.total {
-		return fault.New(fault.General, "recipe %s needs %d MB of memory, %d MB are free", t.Trial.Recipe.Name, need>>20, l.total>>20).
-			WithHint("take a smaller batch or window (a suite of your own), or another machine (--on)")
+		l.large = append(l.large, shortage{t.Trial.Recipe.Name, need})
+		return false
 	}
-	for l.total > 0 && l.used+need > l.total {
+	for l.total > 0 && l.used > l.total-need {
 		l.cond.Wait()
 	}
 	l.used += need
-	return nil
+	return true
 }
 
 func (l *local) give(need int64) {
@@ -142,17 +167,45 @@ func NewResult(t Trial) *Result {
 
 // RunTask runs the task that raw describes, as a job on another machine does.
 func RunTask(ctx context.Context, e Engine, raw []byte) (*Result, error) {
-	var t Task
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return nil, fault.Wrap(fault.Usage, err, "the task is not readable")
+	t, err := readTask(raw)
+	if err != nil {
+		return nil, err
 	}
-	if t.Trial.Schema != schema {
-		return nil, fault.New(fault.Unsupported, "the task has schema %d, this program reads %d", t.Trial.Schema, schema).
-			WithHint("run the same version of neuroseal everywhere")
+	if t.Trial.Engine != e.Name() {
+		return nil, fault.New(fault.Usage, "the task is for the %s engine, not for %s", t.Trial.Engine, e.Name()).
+			WithHint("give --engine %s", t.Trial.Engine)
 	}
 	var out *Result
-	err := Local(e, 1, FreeMemory(), nil)(ctx, []Task{t}, func(r *Result) error { out = r; return nil })
+	err = Local(e, 1, FreeMemory(), nil)(ctx, []Task{*t}, func(r *Result) error { out = r; return nil })
 	return out, err
+}
+
+// readTask parses a task. The schema comes first: a newer one may have fields
+// that are unknown here.
+func readTask(raw []byte) (*Task, error) {
+	var version struct {
+		Trial struct {
+			Schema int `json:"schema"`
+		} `json:"trial"`
+	}
+	if err := json.Unmarshal(raw, &version); err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "the task is not readable")
+	}
+	if version.Trial.Schema != schema {
+		return nil, fault.New(fault.Unsupported, "the task has schema %d, this program reads %d", version.Trial.Schema, schema).
+			WithHint("run the same version of neuroseal everywhere")
+	}
+	t := new(Task)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(t); err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "the task is not readable").
+			WithHint("run the same version of neuroseal everywhere")
+	}
+	if err := t.Trial.check(); err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "the task")
+	}
+	return t, nil
 }
 
 // LossList is a result's training losses as a JSON list: null where one is not

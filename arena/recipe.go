@@ -1,8 +1,14 @@
 package arena
 
 import (
+	"fmt"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
@@ -92,7 +98,8 @@ type Training struct {
 	Ratio       float64  `yaml:"ratio,omitempty" json:"ratio,omitempty"` // LoRA+
 	FeedForward []string `yaml:"feed_forward,omitempty" json:"feed_forward,omitempty"`
 	Virtual     int      `yaml:"virtual,omitempty" json:"virtual,omitempty"`
-	// Options are passed to PEFT's configuration of the tuner as they are.
+	// Options are passed to PEFT's configuration of the tuner as they are: JSON
+	// values; whole numbers up to 2^53, as in JSON.
 	Options map[string]any `yaml:"options,omitempty" json:"options,omitempty"`
 }
 
@@ -108,7 +115,7 @@ type Optimizer struct {
 }
 
 // Rates are the learning rates that a sweep begins with: powers of ten from
-// 10^From to 10^To, Every decades apart (1 if zero).
+// 10^From to 10^To, both within ±36, Every decades apart (1 if zero).
 type Rates struct {
 	From  int       `yaml:"from" json:"from"`
 	To    int       `yaml:"to" json:"to"`
@@ -118,16 +125,92 @@ type Rates struct {
 
 var recipeName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 
-// Kinds of training that package arena/train knows.
-var embeddedKinds = []string{"full", "tensors", "norms", "embeddings", "head", "lora", "dora", "ia3", "soft-prompt", "residual"}
+// What recipes may name. This package does not know those that do the work, so
+// the names stand here once more; a test of package arena/embedded compares them.
+var (
+	// embeddedKinds of training are those that package arena/train knows.
+	embeddedKinds = []string{"full", "tensors", "norms", "embeddings", "head", "lora", "dora", "ia3", "soft-prompt", "residual"}
+	// optimizers of package arena/train; the TRL engine has some of them and no
+	// others.
+	optimizers = []string{"adamw", "sgd", "lion", "adafactor", "muon", "lamb", "shampoo", "row-col", "pair"}
+	// preparations of package arena/informed.
+	preparations = []string{"undo", "fold-norms", "equalise", "smoothquant", "svd", "align"}
+)
 
-// check says what is wrong with a recipe.
-func (r *Recipe) check() error {
-	bad := func(format string, args ...any) error {
-		return fault.New(fault.Usage, "recipe "+r.Name+": "+format, args...)
+// Optimizers are the names that a recipe's optimizer.method may have.
+func Optimizers() []string { return slices.Clone(optimizers) }
+
+// Preparations are the names that a recipe's prepare may hold.
+func Preparations() []string { return slices.Clone(preparations) }
+
+// Bounds of what recipes and suites ask for: far beyond use, and small enough
+// that no product of them overflows.
+const (
+	maxSteps   = 1_000_000
+	maxBatch   = 4096
+	maxRank    = 1 << 16
+	maxVirtual = 4096
+	maxOnly    = 64
+	maxModules = 256
+	maxPrepare = 16
+	maxText    = 256 // bytes of a name
+	maxOptions = 1000
+	maxNesting = 16
+	// Beyond 36 decades a rate, or a factor, is no float32.
+	maxDecades = farthest / perDecade
+	maxFactor  = 1e36
+	// maxWhole is the largest integer up to which a JSON number is exact.
+	maxWhole = 1 << 53
+)
+
+// bound is a number of a table and the range it must lie in.
+type bound struct {
+	name      string
+	x, lo, hi float64
+}
+
+// whole is a bound of an integer. Integers beyond 2^53 lose their last digits
+// here, and lie outside of every range.
+func whole(name string, x, lo, hi int) bound {
+	return bound{name, float64(x), float64(lo), float64(hi)}
+}
+
+// within returns an error for the first number that is outside of its range, or
+// not a number; what says whose numbers they are.
+func within(what string, all ...bound) error {
+	for _, b := range all {
+		if !(b.x >= b.lo && b.x <= b.hi) {
+			return fault.New(fault.Usage, "%s: %s is %s; it must be a number from %s to %s", what, b.name, digits(b.x), digits(b.lo), digits(b.hi))
+		}
 	}
+	return nil
+}
+
+// digits writes a number as people do, without an exponent where it has few.
+func digits(x float64) string {
+	if math.Abs(x) >= 1e-4 && math.Abs(x) < 1e15 {
+		return strconv.FormatFloat(x, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(x, 'g', -1, 64)
+}
+
+// check says what is wrong with a recipe, and gives its options the values that
+// they have after a way through JSON.
+func (r *Recipe) check() error {
 	if !recipeName.MatchString(r.Name) {
 		return fault.New(fault.Usage, "recipe name %q: lower case letters, digits, dots and hyphens, at most 64", r.Name)
+	}
+	for _, f := range []func(string) error{r.checkNames, r.checkNumbers, r.checkRates, r.checkOptions} {
+		if err := f("recipe " + r.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Recipe) checkNames(what string) error {
+	bad := func(format string, args ...any) *fault.Error {
+		return fault.New(fault.Usage, what+": "+format, args...)
 	}
 	if !slices.Contains([]Class{WeightSpace, Invariant, Informed}, r.Class) {
 		return bad("class %q: A (weight space), B (gauge-invariant) or C (informed)", r.Class)
@@ -156,20 +239,155 @@ func (r *Recipe) check() error {
 		return bad("kind %q is unknown to the embedded engine; say engines: [trl]", r.Train.Kind)
 	}
 	if r.Optimizer.Method == "" {
-		return bad("optimizer.method is missing")
+		return bad("optimizer.method is missing").WithHint("known: %s", strings.Join(optimizers, ", "))
 	}
-	if len(r.Rates.Only) == 0 && (r.Rates.From > r.Rates.To || r.Rates.To-r.Rates.From > 80 || r.Rates.Every < 0) {
-		return bad("rates from 10^%d to 10^%d", r.Rates.From, r.Rates.To)
+	if !slices.Contains(optimizers, r.Optimizer.Method) {
+		return bad("unknown optimizer %q", r.Optimizer.Method).WithHint("known: %s", strings.Join(optimizers, ", "))
 	}
-	for _, lr := range r.Rates.Only {
-		if !(lr > 0) {
-			return bad("learning rate %v", lr)
+	for _, p := range r.Prepare {
+		if !slices.Contains(preparations, p) {
+			return bad("unknown preparation %q", p).WithHint("known: %s", strings.Join(preparations, ", "))
 		}
 	}
-	if r.Warmup < 0 || r.Warmup > 1 || r.Clip < 0 || r.Steps < 0 || r.Batch < 0 {
-		return bad("warmup is a part of the steps (0 to 1); clip, steps and batch are not negative")
+	if len(r.Prepare) > maxPrepare {
+		return bad("%d preparations, at most %d", len(r.Prepare), maxPrepare)
+	}
+	if err := readable(what+": train.kind", []string{r.Train.Kind}); err != nil {
+		return err
+	}
+	if err := readable(what+": train.modules", r.Train.Modules); err != nil {
+		return err
+	}
+	return readable(what+": train.feed_forward", r.Train.FeedForward)
+}
+
+// readable refuses names that JSON cannot hold as they are, and lists of no use.
+func readable(what string, names []string) error {
+	if len(names) > maxModules {
+		return fault.New(fault.Usage, "%s: %d names, at most %d", what, len(names), maxModules)
+	}
+	for _, s := range names {
+		if s == "" || len(s) > maxText || !utf8.ValidString(s) {
+			return fault.New(fault.Usage, "%s: %q: 1 to %d bytes of UTF-8 are a name", what, s[:min(len(s), maxText)], maxText)
+		}
 	}
 	return nil
+}
+
+func (r *Recipe) checkNumbers(what string) error {
+	o := r.Optimizer // in which a negative number stands for zero
+	return within(what,
+		whole("steps", r.Steps, 0, maxSteps), whole("batch", r.Batch, 0, maxBatch),
+		whole("train.rank", r.Train.Rank, 0, maxRank), whole("train.virtual", r.Train.Virtual, 0, maxVirtual),
+		bound{"train.alpha", r.Train.Alpha, -maxFactor, maxFactor}, bound{"train.ratio", r.Train.Ratio, 0, maxFactor},
+		bound{"density", r.Density, 0, 1}, bound{"weight", r.Weight, -maxFactor, maxFactor},
+		bound{"warmup", r.Warmup, 0, 1}, bound{"clip", r.Clip, 0, maxFactor},
+		bound{"optimizer.beta1", o.Beta1, -1, 1}, bound{"optimizer.beta2", o.Beta2, -1, 1},
+		bound{"optimizer.eps", o.Eps, -maxFactor, maxFactor},
+		bound{"optimizer.weight_decay", o.WeightDecay, -maxFactor, maxFactor},
+		bound{"optimizer.momentum", o.Momentum, -1, 1})
+}
+
+func (r *Recipe) checkRates(what string) error {
+	if err := within(what, whole("rates.from", r.Rates.From, -maxDecades, maxDecades),
+		whole("rates.to", r.Rates.To, -maxDecades, maxDecades), whole("rates.every", r.Rates.Every, 0, maxDecades)); err != nil {
+		return err
+	}
+	if len(r.Rates.Only) == 0 && r.Rates.From > r.Rates.To {
+		return fault.New(fault.Usage, "%s: rates from 10^%d to 10^%d", what, r.Rates.From, r.Rates.To)
+	}
+	if len(r.Rates.Only) > maxOnly {
+		return fault.New(fault.Usage, "%s: %d rates in rates.only, at most %d", what, len(r.Rates.Only), maxOnly)
+	}
+	for _, lr := range r.Rates.Only {
+		if err := within(what, bound{"learning rate", lr, 1 / maxFactor, maxFactor}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOptions replaces the options by what JSON makes of them, so that a trial
+// that comes back from a file or another machine is the same trial.
+func (r *Recipe) checkOptions(what string) error {
+	if len(r.Train.Options) == 0 {
+		return nil
+	}
+	o := options{left: maxOptions}
+	v, err := o.value("train.options", r.Train.Options, 0)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err, "%s", what)
+	}
+	r.Train.Options = v.(map[string]any)
+	return nil
+}
+
+// options walks through a tree of options; left is how many values it may still
+// meet.
+type options struct{ left int }
+
+func (o *options) value(path string, v any, depth int) (any, error) {
+	if o.left--; o.left < 0 || depth > maxNesting {
+		return nil, fault.New(fault.Usage, "%s: more than %d values, or nested more than %d deep", path, maxOptions, maxNesting)
+	}
+	switch x := v.(type) {
+	case nil, bool:
+		return x, nil
+	case string:
+		if !utf8.ValidString(x) {
+			return nil, fault.New(fault.Usage, "%s: a text that is not UTF-8", path)
+		}
+		return x, nil
+	case int:
+		return exact(path, x)
+	case int64:
+		return exact(path, x)
+	case uint64:
+		return exact(path, x)
+	case float64:
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return nil, fault.New(fault.Usage, "%s is %v: not a finite number", path, x)
+		}
+		return x, nil
+	case []any:
+		out := make([]any, len(x))
+		for i := range x {
+			var err error
+			if out[i], err = o.value(fmt.Sprintf("%s[%d]", path, i), x[i], depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	case map[string]any:
+		return o.object(path, x, depth)
+	case map[any]any:
+		return nil, fault.New(fault.Usage, "%s: a key that is no text", path).WithHint("put keys in quotes")
+	}
+	return nil, fault.New(fault.Usage, "%s: a %T has no JSON form", path, v).WithHint("put dates in quotes")
+}
+
+func (o *options) object(path string, x map[string]any, depth int) (any, error) {
+	out := make(map[string]any, len(x))
+	for _, k := range slices.Sorted(maps.Keys(x)) {
+		if len(k) > maxText || !utf8.ValidString(k) {
+			return nil, fault.New(fault.Usage, "%s: the key %q: at most %d bytes of UTF-8", path, k[:min(len(k), maxText)], maxText)
+		}
+		var err error
+		if out[k], err = o.value(path+"."+k, x[k], depth+1); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// exact is an integer as JSON reads it, if that is the same number.
+func exact[N int | int64 | uint64](path string, x N) (any, error) {
+	f := float64(x)
+	if math.Abs(f) > maxWhole || N(f) != x {
+		return nil, fault.New(fault.Usage, "%s is %d: JSON numbers are exact up to 2^53 only", path, x).
+			WithHint("put it in quotes if a text will do")
+	}
+	return f, nil
 }
 
 func (r *Recipe) engines() []string {

@@ -3,6 +3,7 @@ package arena
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,29 @@ func ReadMeta(dir string) (*Meta, error) {
 	if m.Schema != schema {
 		return nil, fault.New(fault.Unsupported, "%s: schema %d, this program reads %d", path, m.Schema, schema)
 	}
+	if err := m.check(); err != nil {
+		return nil, fault.Wrap(fault.Mismatch, err, "%s does not describe a run", path).
+			WithHint("it was edited, or is damaged: take a new run folder")
+	}
 	return m, nil
+}
+
+// check holds a run to what its table was held to.
+func (m *Meta) check() error {
+	t := Table{Version: m.TableVersion, Recipes: m.Recipes, Suites: []Suite{m.Suite}}
+	if _, _, err := t.check(); err != nil {
+		return err
+	}
+	if m.Engine != EmbeddedEngine && m.Engine != TRLEngine {
+		return fault.New(fault.Mismatch, "unknown engine %q", m.Engine)
+	}
+	if m.Vocabulary < 1 {
+		return fault.New(fault.Mismatch, "a vocabulary of %d tokens", m.Vocabulary)
+	}
+	if !(m.Unigram >= 0) || math.IsInf(m.Unigram, 0) {
+		return fault.New(fault.Mismatch, "a unigram loss of %v", m.Unigram)
+	}
+	return nil
 }
 
 // NewTrial is a trial with a suite's budget; its models and texts are yet to be

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -78,31 +79,62 @@ func Builtin() *Table {
 const tableLimit = 1 << 20
 
 // Load returns the table and the suite that a user names: a built-in suite, or
-// a file with a table of his own, whose first suite is meant.
+// FILE or FILE:SUITE with a table of his own, whose first suite FILE alone means.
 func Load(name string) (*Table, *Suite, error) {
 	t := Builtin()
-	for i := range t.Suites {
-		if t.Suites[i].Name == name {
-			return t, &t.Suites[i], nil
-		}
+	if s := t.suite(name); s != nil {
+		return t, s, nil
 	}
 	if !strings.ContainsAny(name, "./\\") {
 		return nil, nil, fault.New(fault.Usage, "unknown suite %q", name).
-			WithHint("built in: %s; or give the path of a table (.yaml)", strings.Join(t.suites(), ", "))
+			WithHint("built in: %s; or give the path of a table (.yaml), or of one of its suites (.yaml:SUITE)", strings.Join(t.suites(), ", "))
 	}
-	f, err := os.Open(name)
+	file, suite, named := fileAndSuite(name)
+	t, err := readTable(file)
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.Usage, err, "opening the recipe table")
+		return nil, nil, err
+	}
+	if !named {
+		return t, &t.Suites[0], nil
+	}
+	s := t.suite(suite)
+	if s == nil {
+		return nil, nil, fault.New(fault.Usage, "%s has no suite %q", file, suite).
+			WithHint("it has: %s", strings.Join(t.suites(), ", "))
+	}
+	return t, s, nil
+}
+
+// fileAndSuite splits FILE:SUITE, unless there is a file of the whole name. A
+// colon after one letter is a drive's.
+func fileAndSuite(name string) (file, suite string, named bool) {
+	i := strings.LastIndexByte(name, ':')
+	if _, err := os.Stat(name); err == nil || i < 2 || strings.ContainsAny(name[i:], "/\\") {
+		return name, "", false
+	}
+	return name[:i], name[i+1:], true
+}
+
+func readTable(file string) (*Table, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "opening the recipe table")
 	}
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, tableLimit+1))
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.General, err, "reading the recipe table %s", name)
+		return nil, fault.Wrap(fault.General, err, "reading the recipe table %s", file)
 	}
-	if t, err = ParseTable(raw, name); err != nil {
-		return nil, nil, err
+	return ParseTable(raw, file)
+}
+
+func (t *Table) suite(name string) *Suite {
+	for i := range t.Suites {
+		if t.Suites[i].Name == name {
+			return &t.Suites[i]
+		}
 	}
-	return t, &t.Suites[0], nil
+	return nil
 }
 
 func (t *Table) suites() []string {
@@ -122,70 +154,130 @@ func ParseTable(raw []byte, file string) (*Table, error) {
 	t := new(Table)
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
-	if err := dec.Decode(t); err != nil {
-		return nil, fault.New(fault.Usage, "%s: %s", file, strings.TrimPrefix(fmt.Sprint(err), "yaml: ")).
-			WithHint("the built-in table shows what a recipe holds: neuroseal attack --print-table")
+	if err := dec.Decode(t); errors.Is(err, io.EOF) {
+		return nil, fault.New(fault.Usage, "%s: no table in it", file).WithHint(showTable)
+	} else if err != nil {
+		return nil, fault.New(fault.Usage, "%s: %s", file, strings.TrimPrefix(fmt.Sprint(err), "yaml: ")).WithHint(showTable)
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, fault.New(fault.Usage, "%s: more than one document", file)
 	}
-	if err := t.check(); err != nil {
+	if list, i, err := t.check(); err != nil {
+		if n := lineOf(raw, list, i); n > 0 {
+			file = fmt.Sprintf("%s, line %d", file, n)
+		}
 		return nil, fault.Wrap(fault.Usage, err, "%s", file)
 	}
 	return t, nil
 }
 
-func (t *Table) check() error {
+const showTable = "the built-in table shows what a recipe holds: neuroseal attack --print-table"
+
+// lineOf finds the line of an entry of one of the table's lists; 0 if it is not
+// in plain sight.
+func lineOf(raw []byte, list string, i int) int {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(raw, &doc); err != nil || len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+		return 0
+	}
+	top := doc.Content[0].Content
+	for k := 0; k+1 < len(top); k += 2 {
+		entries := top[k+1]
+		if entries.Kind == yaml.AliasNode {
+			entries = entries.Alias
+		}
+		if top[k].Value == list && entries.Kind == yaml.SequenceNode && i < len(entries.Content) {
+			return entries.Content[i].Line
+		}
+	}
+	return 0
+}
+
+// Bounds of a table and its suites; see those of recipes.
+const (
+	maxRecipes = 1000
+	maxSuites  = 100
+	maxWindow  = 1 << 16
+	maxEval    = 100_000
+	maxEvals   = 1000
+	maxSeeds   = 100
+	maxRefine  = 8
+	maxExtend  = 40
+	maxLong    = 64
+)
+
+// check says what is wrong with a table, and which entry of which list it is.
+func (t *Table) check() (list string, i int, err error) {
 	if t.Version == "" {
-		return fault.New(fault.Usage, "the table has no version")
+		return "", 0, fault.New(fault.Usage, "the table has no version")
+	}
+	if len(t.Recipes) > maxRecipes || len(t.Suites) > maxSuites {
+		return "", 0, fault.New(fault.Usage, "%d recipes and %d suites, at most %d and %d", len(t.Recipes), len(t.Suites), maxRecipes, maxSuites)
+	}
+	for _, role := range slices.Sorted(maps.Keys(t.Roles)) {
+		if err := readable("role "+role, t.Roles[role]); err != nil {
+			return "", 0, err
+		}
 	}
 	seen := map[string]bool{}
 	for i := range t.Recipes {
 		r := &t.Recipes[i]
 		if err := r.check(); err != nil {
-			return err
+			return "recipes", i, err
+		}
+		if n := max(len(t.modules(r.Train.Modules)), len(t.modules(r.Train.FeedForward))); n > maxModules {
+			return "recipes", i, fault.New(fault.Usage, "recipe %s: its roles stand for %d modules, at most %d", r.Name, n, maxModules)
 		}
 		if seen[r.Name] {
-			return fault.New(fault.Usage, "two recipes are named %s", r.Name)
+			return "recipes", i, fault.New(fault.Usage, "two recipes are named %s", r.Name)
 		}
 		seen[r.Name] = true
 	}
 	if len(t.Suites) == 0 {
-		return fault.New(fault.Usage, "the table has no suite")
+		return "", 0, fault.New(fault.Usage, "the table has no suite")
 	}
+	seen = map[string]bool{}
 	for i := range t.Suites {
 		if err := t.checkSuite(&t.Suites[i]); err != nil {
-			return err
+			return "suites", i, err
 		}
+		if seen[t.Suites[i].Name] {
+			return "suites", i, fault.New(fault.Usage, "two suites are named %s", t.Suites[i].Name)
+		}
+		seen[t.Suites[i].Name] = true
 	}
-	return nil
+	return "", 0, nil
 }
 
 func (t *Table) checkSuite(s *Suite) error {
-	if s.Name == "" || s.Steps < 1 || s.Batch < 1 || s.Window < 2 || s.Eval < 1 || s.Evals < 1 || s.Seeds < 1 ||
-		s.Refine < 0 || s.Extend < 0 || s.Long < 0 {
-		return fault.New(fault.Usage, "suite %q: name, steps, batch, window (2 at least), eval, evals and seeds must be given", s.Name)
+	if s.Name == "" {
+		return fault.New(fault.Usage, "a suite has no name")
 	}
-	for _, name := range s.Recipes {
-		if len(t.match(name)) == 0 {
-			return fault.New(fault.Usage, "suite %s: no recipe is named %s", s.Name, name)
-		}
+	if err := within("suite "+s.Name,
+		whole("steps", s.Steps, 1, maxSteps), whole("batch", s.Batch, 1, maxBatch), whole("window", s.Window, 2, maxWindow),
+		whole("eval", s.Eval, 1, maxEval), whole("evals", s.Evals, 1, maxEvals), whole("seeds", s.Seeds, 1, maxSeeds),
+		whole("refine", s.Refine, 0, maxRefine), whole("extend", s.Extend, 0, maxExtend), whole("long", s.Long, 0, maxLong)); err != nil {
+		return err
 	}
 	if len(s.Recipes) == 0 {
 		return fault.New(fault.Usage, "suite %s names no recipes", s.Name).WithHint(`"*" stands for all`)
 	}
+	if len(s.Recipes) > maxRecipes {
+		return fault.New(fault.Usage, "suite %s names %d recipes, at most %d", s.Name, len(s.Recipes), maxRecipes)
+	}
+	for _, name := range s.Recipes {
+		if !slices.ContainsFunc(t.Recipes, func(r Recipe) bool { return names(name, r.Name) }) {
+			return fault.New(fault.Usage, "suite %s: no recipe is named %s", s.Name, name)
+		}
+	}
 	return nil
 }
 
-func (t *Table) match(name string) []Recipe {
-	var out []Recipe
+// names reports whether a name in a suite, which may end in a wildcard, stands
+// for a recipe.
+func names(name, recipe string) bool {
 	prefix, wild := strings.CutSuffix(name, "*")
-	for _, r := range t.Recipes {
-		if r.Name == name || wild && strings.HasPrefix(r.Name, prefix) {
-			out = append(out, r)
-		}
-	}
-	return out
+	return name == recipe || wild && strings.HasPrefix(recipe, prefix)
 }
 
 // Select returns a suite's recipes in the table's order, with the roles in
@@ -193,9 +285,7 @@ func (t *Table) match(name string) []Recipe {
 func (t *Table) Select(s *Suite) []Recipe {
 	var out []Recipe
 	for _, r := range t.Recipes {
-		if slices.ContainsFunc(s.Recipes, func(n string) bool {
-			return slices.ContainsFunc(t.match(n), func(m Recipe) bool { return m.Name == r.Name })
-		}) {
+		if slices.ContainsFunc(s.Recipes, func(n string) bool { return names(n, r.Name) }) {
 			r.Train.Modules = t.modules(r.Train.Modules)
 			r.Train.FeedForward = t.modules(r.Train.FeedForward)
 			out = append(out, r)

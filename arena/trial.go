@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math"
+
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // schema is the version of trials and results; a change of meaning changes
@@ -49,10 +51,30 @@ func (t Trial) ID() string {
 	t.Recipe.Class, t.Recipe.Random = "", false
 	raw, err := json.Marshal(t)
 	if err != nil {
-		panic(err) // options come from YAML, whose values all have JSON forms
+		panic(err) // a recipe's check leaves only values that have JSON forms
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:16])
+}
+
+// check says what is wrong with a trial that did not come from a table's check.
+func (t *Trial) check() error {
+	if err := t.Recipe.check(); err != nil {
+		return err
+	}
+	if t.Engine != EmbeddedEngine && t.Engine != TRLEngine {
+		return fault.New(fault.Usage, "unknown engine %q", t.Engine)
+	}
+	if t.Role != Sealed && t.Role != Unsealed && t.Role != Random {
+		return fault.New(fault.Usage, "unknown role %q", t.Role)
+	}
+	if !(t.LR > 0) || math.IsInf(t.LR, 0) {
+		return fault.New(fault.Usage, "learning rate %v", t.LR)
+	}
+	// A long run has that many times the suite's steps and evaluations.
+	return within("trial of recipe "+t.Recipe.Name,
+		whole("steps", t.Steps, 1, maxSteps*maxLong), whole("batch", t.Batch, 1, maxBatch), whole("window", t.Window, 2, maxWindow),
+		whole("eval", t.Eval, 1, maxEval), whole("evals", t.Evals, 1, maxEvals*maxLong))
 }
 
 // Paths say where a trial finds what it names.

@@ -28,7 +28,7 @@ type RayOptions struct {
 	Header http.Header // further headers, for a proxy in front of the cluster
 	// Shared says that the nodes see this machine's files under the same paths.
 	// If not, a job's result travels back through its log, and what a job reads
-	// must be on the nodes.
+	// must be on the nodes, where the result stays, too.
 	Shared   bool
 	Parallel int // jobs submitted at the same time; 0: 16
 	// RuntimeEnv holds further fields of the jobs' Ray runtime environment, such

@@ -34,12 +34,14 @@ func carrying(t *task, id string) string {
 	// starts right then would live on: so the shell passes the signal on.
 	b.WriteString("stop= child=\ntrap 'stop=1; [ -z \"$child\" ] || kill \"$child\"' TERM\n")
 	fmt.Fprintf(&b, "(\n%s%s\n) <&0 &\nchild=$!\n[ -z \"$stop\" ] || kill \"$child\"\n", changeDir(t.Dir), command(t.Argv))
-	b.WriteString("wait \"$child\"; code=$?\n[ -z \"$stop\" ] || { wait \"$child\"; code=$?; }\n")
+	b.WriteString("wait \"$child\"; code=$?\n[ -z \"$stop\" ] || { wait \"$child\"; exit 143; }\n")
 	fmt.Fprintf(&b, "if [ -s %s ]; then\n", r)
 	fmt.Fprintf(&b, "printf '\\n%%sBEGIN NEUROSEAL RESULT %%s %%s%%s\\n' %s %s \"$(sha256sum <%s | cut -c1-64)\" %s\n", dashes, id, r, dashes)
 	fmt.Fprintf(&b, "base64 <%s\n", r)
 	fmt.Fprintf(&b, "printf '%%sEND NEUROSEAL RESULT %%s%%s\\n' %s %s %s\nfi\n", dashes, id, dashes)
-	fmt.Fprintf(&b, "rm -f %s\nexit $code\n", r)
+	// The file stays: Ray says that a job is stopped some seconds before its
+	// processes are gone, and to remove it then would hit the next try's.
+	b.WriteString("exit $code\n")
 	return b.String()
 }
 

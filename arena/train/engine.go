@@ -37,6 +37,7 @@ type Engine struct {
 	prog    *program
 	o       Options
 	vocab   int
+	rows    int // of all sequences, virtual tokens included
 	ids     []int32
 	targets []int32
 	counted int
@@ -68,6 +69,7 @@ func New(ctx context.Context, g *graph.Graph, src probe.Source, o Options) (*Eng
 		return nil, err
 	}
 	e.src, e.leaf = src, c.leaf
+	e.ids, e.targets, e.losses = make([]int32, e.rows), make([]int32, e.rows), make([]float64, e.rows)
 	asStored := e.net.asStored()
 	for _, p := range e.net.params {
 		if p.Adapter {
@@ -122,7 +124,7 @@ func (e *Engine) Reset(seed uint64) error {
 
 // Estimate returns what an engine with these options and a training of it take,
 // without weights being read: no more, but for what the heap's collector leaves
-// and a few rows for each goroutine.
+// and a few rows for each goroutine. It takes no memory that grows with the batch.
 func Estimate(g *graph.Graph, o Options, t TrainOptions) (Memory, error) {
 	e, _, err := build(g, o)
 	if err != nil {
@@ -131,6 +133,7 @@ func Estimate(g *graph.Graph, o Options, t TrainOptions) (Memory, error) {
 	return t.plan(e.Params(), e.Memory())
 }
 
+// build compiles a graph, and leaves memory for New to allocate.
 func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
 	if o.Batch < 1 {
 		return nil, nil, fault.New(fault.Usage, "a batch of %d sequences", o.Batch)
@@ -144,9 +147,10 @@ func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
 		return nil, nil, err
 	}
 	n.finish(!o.Unfused)
-	e := &Engine{net: n, o: o, vocab: n.shape(n.out)[1]}
-	rows := o.Batch * n.tokens
-	e.ids, e.targets, e.losses = make([]int32, rows), make([]int32, rows), make([]float64, rows)
+	if err := n.countable(o.Batch); err != nil {
+		return nil, nil, err
+	}
+	e := &Engine{net: n, o: o, vocab: n.shape(n.out)[1], rows: o.Batch * n.tokens}
 	limit := headFloats
 	if o.Unfused || o.BF16 { // every value by itself
 		limit = 0
@@ -156,9 +160,33 @@ func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
 	return e, c, nil
 }
 
+// mostValues is more values than any machine holds, and few enough for their
+// bytes, and sums and products over them, to be counted.
+const mostValues = 1 << 44
+
+// countable refuses sizes of which not even the prediction would be right.
+func (n *net) countable(batch int) error {
+	total := 0.0
+	for i := range n.nodes {
+		x := 1.0
+		for _, d := range n.nodes[i].Shape {
+			x *= float64(d)
+		}
+		if n.nodes[i].batched {
+			x *= float64(batch)
+		}
+		total += x
+	}
+	if total > mostValues {
+		return fault.New(fault.Usage, "a batch of %d sequences of %d tokens: %.3g values in the network, at most %.3g can be computed with",
+			batch, n.tokens, total, float64(mostValues)).WithHint("take fewer or shorter sequences, or a smaller rank")
+	}
+	return nil
+}
+
 // Memory returns what the engine takes.
 func (e *Engine) Memory() Memory {
-	m := Memory{Buffers: 4*int64(e.prog.arena) + 16*int64(len(e.ids))}
+	m := Memory{Buffers: 4*int64(e.prog.arena) + 16*int64(e.rows)}
 	for i := range e.net.nodes {
 		m.Buffers += 4 * int64(len(e.net.nodes[i].Data))
 	}

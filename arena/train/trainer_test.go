@@ -5,9 +5,11 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // TestClip has the values that torch.nn.utils.clip_grad_norm_ gives in float32.
@@ -167,6 +169,39 @@ func TestEstimate(t *testing.T) {
 				t.Errorf("%s: states %d, gradients %d", c.Kind, want.States, want.Gradients)
 			}
 		}
+	}
+}
+
+// TestEstimateOfLargeBatches: a prediction takes no memory of the size that it
+// predicts, and sizes that cannot be counted are refused.
+func TestEstimateOfLargeBatches(t *testing.T) {
+	g, _ := openModel(t, demoModel, curveTokens)
+	o := Options{Batch: curveBatch, Trainable: Trainable{Kind: Full}}
+	small, err := Estimate(g, o, TrainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const more = 1 << 16
+	o.Batch *= more
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	large, err := Estimate(g, o, TrainOptions{})
+	runtime.ReadMemStats(&after)
+	if err != nil || large.Buffers < small.Buffers*more/4 || large.Weights != small.Weights {
+		t.Errorf("%+v, and with a batch %d times as large %+v (%v)", small, more, large, err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
+		t.Errorf("predicting takes %d bytes", took)
+	}
+	for _, batch := range []int{1 << 40, math.MaxInt} {
+		o.Batch = batch
+		if _, err := Estimate(g, o, TrainOptions{}); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "sequences of 64 tokens") {
+			t.Errorf("batch %d: %v", batch, err)
+		}
+	}
+	o = Options{Batch: 1, Trainable: Trainable{Kind: LoRA, Modules: someModules, Rank: math.MaxInt / 64, Alpha: 1}}
+	if _, err := Estimate(g, o, TrainOptions{}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("rank %d: %v", o.Trainable.Rank, err)
 	}
 }
 

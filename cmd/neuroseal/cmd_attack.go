@@ -67,7 +67,7 @@ The unsealed model is --against; without it, MODEL re-balanced without a key.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Against, "against", "", "the original checkpoint, in `FOLDER`")
 	f.StringVar(&o.Base, "base", "", "the public model that MODEL was made from, in `FOLDER`; default: --against")
-	f.StringVar(&o.Suite, "suite", "quick", "recipes and budget: seed, quick, standard, full, or a table of your own in `FILE`")
+	f.StringVar(&o.Suite, "suite", "quick", "recipes and budget: seed, quick, standard, core, wide, full; or a table of your own in `FILE`, or FILE:SUITE")
 	f.StringVar(&o.Data, "data", "", "text to teach: a text, .jsonl or .parquet `FILE`, or a dataset's folder; default: generated log lines")
 	f.StringVar(&o.Retain, "retain", "", "text that the model should still know, likewise; default: generated tales")
 	f.StringVar(&o.Engine, "engine", arena.EmbeddedEngine, "`NAME` of what trains: embedded, or trl (transformers, PEFT and TRL)")

@@ -91,7 +91,7 @@ func (o *options) measure(ctx context.Context, only bool) error {
 		if !wanted(o.models, m.name) {
 			continue
 		}
-		for _, s := range seals {
+		for _, s := range slices.Backward(seals) {
 			if !wanted(o.seals, s.name) || suite(m, s.name) == "" {
 				continue
 			}
