@@ -47,7 +47,6 @@ type Ranges struct {
 // Figures behind the constants: docs of the seal's profiles; DESIGN's tables.
 const (
 	spread         = 8  // strong, max: per class
-	outlierShare   = 64 // strong, max: of so many classes one lies at each end
 	outlierGap     = 8  // smallest distance from the middle that makes an outlier
 	offsetInner    = 50 // strong, max: value/output and up/down
 	offsetOuter    = 30 // strong, max: norms and query/key
@@ -124,11 +123,12 @@ func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
 	return out, nil
 }
 
-// spread distributes a group's classes over its range. Most lie in the middle,
-// close together; a few lie at each end. On either side of the pair the few that
-// are smallest are then the only ones that a small learning rate can train, and
-// a rate large enough for the others wrecks them. An even distribution over the
-// range leaves an attacker a tenth of the classes at any rate.
+// spread distributes a group's classes over its range. All lie in the middle,
+// close together, but for one at each end. On either side of the pair the
+// smallest is then the only one that a small learning rate can train, and a rate
+// large enough for the others wrecks it. An even distribution over the range
+// leaves an attacker a tenth of the classes at any rate, and every further
+// outlier leaves him one more.
 func (g *Group) spread(lo, hi int) {
 	gap := (hi - lo) / 2
 	if g.Classes < 2 || gap < outlierGap {
@@ -137,7 +137,7 @@ func (g *Group) spread(lo, hi int) {
 	}
 	half := min(spread/2, gap/8)
 	g.Offsets, g.Lo, g.Hi = []int{lo + gap}, -half, half
-	g.Outliers = Outliers{Count: max(1, g.Classes/outlierShare), Low: lo, High: hi}
+	g.Outliers = Outliers{Count: 1, Low: lo, High: hi}
 }
 
 // centre splits a range into a spread around one or two offsets: the offsets

@@ -54,21 +54,22 @@
 // # Measured
 //
 // The tests with the build tag interop ran against Ray 2.60.0 (one head; a head
-// and a worker node) and Slurm 22.05.8 (slurmctld, slurmd, munged, no accounts)
-// on one machine of two cores: three jobs with hostile arguments in a hostile
-// folder; failing jobs; cancelling; a killed job process; a limit (Ray); this
-// program killed during a run; on Ray a head that is killed and replaced, a head
-// that stays away beyond the patience, a killed worker node, files shared and
-// not, a log that is not text; on Slurm a node set down, a controller killed and
-// restarted with and without its state, an impossible request, a foreign
-// scancel, and throttling. Slurm's 12 scenarios take 59 s, Ray's about 6
-// minutes, nearly all of it the start of Ray's own processes: Ray needs 1 to 4 s
-// to start a job, Slurm about 1 s.
+// and a worker node; with and without token authentication) and Slurm 22.05.8
+// (slurmctld, slurmd, munged, no accounts) on one machine of two cores: three
+// jobs with hostile arguments in a hostile folder; failing jobs; cancelling; a
+// killed job process; a limit (Ray); this program killed during a run; on Ray a
+// head that is killed and replaced, a head that stays away beyond the patience, a
+// killed worker node, files shared and not, a log that is not text; on Slurm a
+// node set down, a controller killed and restarted with and without its state,
+// an impossible request, a foreign scancel, and throttling. On an idle machine
+// Slurm's scenarios take 54 s and Ray's 200 s, of which Ray's own processes need
+// about 10 s for each start; a job takes Ray 1 to 4 s to start, Slurm about 1 s.
 //
 // What these runs taught, beyond the documentation: Ray signals only the
 // processes that exist at one moment when it stops a job, so a shell must pass
-// the signal on; it writes the command into the job's log, so that a marker must
-// not stand in it literally; Slurm replaces % in the whole path of an output
-// file; and a controller that is killed within seconds of starting a job may
-// hold it for running for ever, so the script's note counts more than the queue.
+// the signal on; it calls a job stopped up to some seconds before its processes
+// are gone; it writes the command into the job's log, so that a marker must not
+// stand in it literally; Slurm replaces % in the whole path of an output file;
+// and a controller that is killed within seconds of starting a job may hold it
+// for running for ever, so the script's note counts more than the queue.
 package jobs

@@ -332,7 +332,7 @@ func (c *ray) unreadable(ctx context.Context, t *task, err error) error {
 		}
 	}
 	t.read = true
-	note := fmt.Errorf("Ray cannot show the job's log: %w", err)
+	note := fmt.Errorf("Ray cannot show the job's log: %v", err) // no outage any more
 	if notText {
 		note = errors.New("Ray cannot show the job's log, since it is not UTF-8 text")
 	}

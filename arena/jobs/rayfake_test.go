@@ -381,6 +381,25 @@ func TestRayUnshared(t *testing.T) {
 	}
 }
 
+// TestRayLogUnreadable: a log that Ray cannot serve costs the result where files
+// are not shared: for good if it is not text, else the job is lost with its node.
+func TestRayLogUnreadable(t *testing.T) {
+	for body, want := range map[string]string{
+		"Traceback\nUnicodeDecodeError: 'utf-8' codec can't decode byte 0xff\n.":    "[queued failed]",
+		"Traceback\nClientConnectorError: Cannot connect to host 10.0.0.1:52365 \n": "[queued lost queued lost queued failed]",
+	} {
+		dir := t.TempDir()
+		f := newFakeRay(t, func(*fakeJob, int) rayJob { return rayJob{Status: "SUCCEEDED"} })
+		f.answer = func(_ int, r *http.Request) (int, string) {
+			return pick(strings.HasSuffix(r.URL.Path, "/logs"), 500), body
+		}
+		e, err := f.run(t, dir, func(o *RayOptions) { o.Shared = false }, "a")
+		if err == nil || fmt.Sprint(e.list) != want {
+			t.Errorf("%v, want %s; %v", e.list, want, err)
+		}
+	}
+}
+
 // TestRayLimitAndCancel: what runs too long, or is not wanted any more, is
 // stopped on the cluster.
 func TestRayLimitAndCancel(t *testing.T) {

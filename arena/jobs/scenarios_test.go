@@ -29,7 +29,7 @@ var hostile = []string{"", " ", "plain", "a b", `'`, `"`, `it's "quoted"`, "$(to
 
 // write is a job that writes its arguments, variables and folder to its result.
 func write(dir, name string, args ...string) Job {
-	j := script(dir, name, `echo started $NAME; printf '%s\0' "$PWD" "$VALUE" "$@" >"$R.part" && mv "$R.part" "$R"`, args...)
+	j := script(dir, name, `echo started $NAME; printf '%s\0' "$PWD" "$VALUE" "$@" >"$R.part" && chmod 600 "$R.part" && mv "$R.part" "$R"`, args...)
 	j.Env["VALUE"] = "it's $(touch pwned) ${HOME} \"$PATH\"\n"
 	return j
 }
@@ -143,10 +143,17 @@ func testHostile(t *testing.T, make maker) {
 	}
 	list := []Job{write(dir, "first", hostile...), write(dir, "second", "2"), write(dir, "third")}
 	j := &journal{t: t}
-	if err := make(t, filepath.Join(dir, "run")).Run(t.Context(), list, j.report); err != nil {
+	r := make(t, filepath.Join(dir, "run"))
+	if err := r.Run(t.Context(), list, j.report); err != nil {
 		t.Fatal(err)
 	}
 	for _, job := range list {
+		if ray, ok := r.(*rayRunner); ok && !ray.o.Shared {
+			// Only what came through the log has other permissions.
+			if st, err := os.Stat(job.Result); err != nil || st.Mode().Perm() == 0o600 {
+				t.Errorf("%s is what the node wrote: %v, %v", job.Name, st, err)
+			}
+		}
 		b, err := os.ReadFile(job.Result)
 		if err != nil {
 			t.Fatal(err)

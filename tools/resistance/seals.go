@@ -46,10 +46,10 @@ var seals = []sealing{
 
 // effects take the seal of profile max apart, one effect at a time.
 var effects = []sealing{
-	{"offset", "one factor per group: 2^50 on value/output and up/down, 2^±30 on norms and query/key", apart(func(wide bool, c, n int, rnd func(int) int) int {
+	{"offset only", "one factor per group: 2^50 on value/output and up/down, 2^±30 on norms and query/key", apart(func(wide bool, c, n int, rnd func(int) int) int {
 		return offset(wide, rnd)
 	})},
-	{"spread8", "±8 per channel", apart(func(_ bool, _, _ int, rnd func(int) int) int { return rnd(17) - 8 })},
+	{"spread only", "±8 per channel", apart(func(_ bool, _, _ int, rnd func(int) int) int { return rnd(17) - 8 })},
 	{"spread+offset", "both; what release 0.1.0 began with", apart(func(wide bool, c, n int, rnd func(int) int) int {
 		return offset(wide, rnd) + rnd(17) - 8
 	})},
@@ -57,18 +57,24 @@ var effects = []sealing{
 		lo, hi := span(wide)
 		return lo + rnd(hi-lo+1)
 	})},
-	{"outliers", "the middle of the range, one channel in 64 at either end", apart(func(wide bool, c, n int, rnd func(int) int) int {
+	{"one in 64 apart", "the middle of the range, one channel in 64 at either end", outlying(func(n int) int { return max(1, n/64) })},
+	{"one apart", "the middle of the range, one channel at either end", outlying(func(int) int { return 1 })},
+	{"max-no-residual", "profile max without the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max, Exclude: []string{"residual"}})},
+	{"max", "profile max", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
+}
+
+// outlying puts a few classes at either end and the others into the middle.
+func outlying(few func(n int) int) func(context.Context, string, string) error {
+	return apart(func(wide bool, c, n int, _ func(int) int) int {
 		lo, hi := span(wide)
-		switch few := max(1, n/64); {
-		case c < few:
+		switch {
+		case c < few(n):
 			return lo
-		case c >= n-few && n > 1:
+		case c >= n-few(n) && n > 1:
 			return hi
 		}
 		return (lo + hi) / 2
-	})},
-	{"max-no-residual", "profile max without the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max, Exclude: []string{"residual"}})},
-	{"max", "profile max", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
+	})
 }
 
 // span is the range of profile max.
