@@ -204,10 +204,8 @@ func (c *scorer) verdict(s *Score, got float64) (Verdict, string) {
 		return Broken, "learns from the sealed model what it does not learn from the unsealed one"
 	case f == nil && s.Class != WeightSpace && s.DropFraction != nil && *s.DropFraction >= HeldBelow:
 		return Broken, fmt.Sprintf("the loss falls %.0f%% as far as without the seal, on neither model below counting tokens", 100**s.DropFraction)
-	case f == nil && s.DropFraction != nil:
-		return Inconclusive, fmt.Sprintf("on neither model below counting tokens within this budget; the loss falls %.0f%% as far as without the seal", 100**s.DropFraction)
 	case f == nil:
-		return Inconclusive, "teaches the unsealed model nothing within this budget"
+		return Inconclusive, "comes below counting tokens on neither model within this budget"
 	case c.m.Suite.Extend >= Far && !s.SweepFinished:
 		return Inconclusive, "the sweep ended before its rates changed nothing"
 	case s.LongFraction != nil && *s.LongFraction >= HeldBelow:
