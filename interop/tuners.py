@@ -55,9 +55,12 @@ VARIANTS = {
     "lora (pissa)": ("lora", {"init_lora_weights": "pissa"}),
     "lora (olora)": ("lora", {"init_lora_weights": "olora"}),
 }
-# Class B acts on activations, by factors, rotations inside a seal's blocks, or tokens
-# that are not there; everything else changes weights, or adds to what a seal scales.
-INVARIANT = {"ia3", "road", "oft", "boft", "prompt_tuning", "multitask_prompt_tuning", "p_tuning", "cpt"}
+# Class B acts on activations, or multiplies weights, and so means the same on a sealed
+# model: factors (IA3; HiRA's Hadamard product), rotations within blocks (OFT and BOFT, as
+# far as their blocks lie in a seal's; RoAd's pairs lie too far apart), tokens that are not
+# there, and a network beside the residual stream (Shadow). Everything else changes
+# weights, or adds to what a seal scales.
+INVARIANT = {"ia3", "hira", "oft", "boft", "prompt_tuning", "multitask_prompt_tuning", "p_tuning", "cpt", "shadow"}
 
 
 def main():
@@ -93,7 +96,7 @@ class Setting:
     def __init__(self, work, steps, domain):
         from arena_trl import result
 
-        self.domain, self.steps, self.work, self.versions = steps, work, result.versions()
+        self.domain, self.steps, self.work, self.versions = domain, steps, work, result.versions()
         self.models = {"unsealed": os.path.join(ROOT, "internal", "demo", "model")}
         command = os.environ.get("NEUROSEAL_COMMAND")
         if not command:
@@ -259,7 +262,8 @@ def write(out, setting, rows):
             f"{', '.join(f'{r:g}' for r in RATES)}, one seed. Held-out loss in nats per token; a unigram model of the target has "
             f"{setting.unigram:.2f}, a uniform guess {math.log(VOCAB):.2f}. Learned: part of what the unsealed model learns below the "
             f"smaller of the loss at the start and the unigram's; –: it does not come below that there either, "
-            f"and in brackets how far the loss falls, in parts of its fall there. "
+            f"and in brackets how far the loss falls, in parts of its fall there; "
+            f"guess: the model was destroyed and every token is as likely as any other. "
             f"PEFT {setting.versions.get('peft')}, TRL {setting.versions.get('trl')}, transformers {setting.versions.get('transformers')}.\n\n"
             f"| Tuner | Class | Trained | Unsealed | {' | '.join(SEALS)} | {' | '.join('learned, ' + s for s in SEALS)} |\n"
             f"|---|---|---|---|{'---|' * 2 * len(SEALS)}\n"
@@ -278,6 +282,9 @@ def markdown_row(r):
 def share(r, s):
     if r["learned"][s] is not None:
         return f"{100 * r['learned'][s]:.0f}%"
+    got = r["best"][s]["loss"]
+    if got is not None and abs(got - math.log(VOCAB)) < 0.02:
+        return "– (guess)"  # a model that was destroyed guesses: a fall, but nothing learned
     return "–" if r["fell"][s] is None else f"– ({100 * r['fell'][s]:.0f}%)"
 
 

@@ -46,11 +46,7 @@ var seals = []sealing{
 
 // effects take the seal of profile max apart, one effect at a time.
 var effects = []sealing{
-	{"offset only", "one factor per group: 2^50 on value/output and up/down, 2^±30 on norms and query/key", apart(func(wide bool, c, n int, rnd func(int) int) int {
-		return offset(wide, rnd)
-	})},
-	{"spread only", "±8 per channel", apart(func(_ bool, _, _ int, rnd func(int) int) int { return rnd(17) - 8 })},
-	{"spread+offset", "both; what release 0.1.0 began with", apart(func(wide bool, c, n int, rnd func(int) int) int {
+	{"offset and spread", "one offset per group (2^50 on value/output and up/down, 2^±30 on norms and query/key), ±8 per channel: the first shape of `max`", apart(func(wide bool, c, n int, rnd func(int) int) int {
 		return offset(wide, rnd) + rnd(17) - 8
 	})},
 	{"even", "evenly over the whole range, per channel", apart(func(wide bool, _, _ int, rnd func(int) int) int {
@@ -59,8 +55,7 @@ var effects = []sealing{
 	})},
 	{"one in 64 apart", "the middle of the range, one channel in 64 at either end", outlying(func(n int) int { return max(1, n/64) })},
 	{"one apart", "the middle of the range, one channel at either end", outlying(func(int) int { return 1 })},
-	{"max-no-residual", "profile max without the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max, Exclude: []string{"residual"}})},
-	{"max", "profile max", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
+	{"max", "profile max: one apart, the middle ±4, and the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
 }
 
 // outlying puts a few classes at either end and the others into the middle.

@@ -1,0 +1,33 @@
+//go:build interop && linux
+
+// Package clustertest starts a real Ray and a real Slurm on this machine, for
+// tests. Each has a configuration, ports and a folder of its own, so that tests
+// of several packages may run at the same time, and ends with its test.
+package clustertest
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// Until waits for what another process does, two minutes at most.
+func Until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("waited in vain until %s", what)
+			return
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
