@@ -41,8 +41,11 @@ generated: ## the assembly is what its generators write
 interop-venv: ## a Python with transformers, in the user's cache
 	interop/venv.sh
 
-interop: ## transformers, safetensors and age judge what we write
-	python=$$(interop/venv.sh) && NEUROSEAL_PYTHON=$$python $(GO) test -tags interop -count=1 -timeout 30m ./interop/... ./safetensors ./keys ./report ./arena/jobs ./arena/trl
+interop: ## transformers, safetensors and age judge what we write, Ray and Slurm run it
+	python=$$(interop/venv.sh) && export NEUROSEAL_PYTHON=$$python && \
+	if ray=$$(interop/ray.sh); then eval "$$ray"; else echo "without Ray: what needs it is skipped"; export NEUROSEAL_RAY=none; fi && \
+	if slurm=$$(interop/slurm.sh); then eval "$$slurm"; else echo "without Slurm: what needs it is skipped"; export NEUROSEAL_SLURM=none; fi && \
+	$(GO) test -tags interop -count=1 -timeout 30m ./interop/... ./safetensors ./keys ./report ./arena/jobs ./arena/trl
 
 bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
 	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)

@@ -55,12 +55,10 @@ VARIANTS = {
     "lora (pissa)": ("lora", {"init_lora_weights": "pissa"}),
     "lora (olora)": ("lora", {"init_lora_weights": "olora"}),
 }
-# Class B acts on activations, or multiplies weights, and so means the same on a sealed
-# model: factors (IA3; HiRA's Hadamard product), rotations within blocks (OFT and BOFT, as
-# far as their blocks lie in a seal's; RoAd's pairs lie too far apart), tokens that are not
-# there, and a network beside the residual stream (Shadow). Everything else changes
-# weights, or adds to what a seal scales.
-INVARIANT = {"ia3", "hira", "oft", "boft", "prompt_tuning", "multitask_prompt_tuning", "p_tuning", "cpt", "shadow"}
+# Class B acts on activations, by factors, rotations or tokens that are not there, or
+# multiplies weights element by element (HiRA), whose gradients no factor on a row or a
+# column changes. Everything else counts as A, also where nobody has looked whether it is.
+INVARIANT = {"ia3", "hira", "road", "oft", "boft", "prompt_tuning", "multitask_prompt_tuning", "p_tuning", "cpt"}
 
 
 def main():

@@ -62,6 +62,7 @@ type slurm struct {
 	folder  string            // of the batches
 	batches map[string]*batch // by the id of a task
 	largest int               // tasks in one array; 0: not asked yet
+	memory  bool              // Slurm knows how much memory nodes have
 }
 
 // batch is one array. Its folder holds the script and, for each task, what it
@@ -86,7 +87,7 @@ func (c *slurm) slots() int { return anyNumber }
 
 // submit makes an array for each kind of resources, as large as Slurm takes it.
 func (c *slurm) submit(ctx context.Context, tasks []*task) error {
-	if err := c.askLargest(ctx); err != nil {
+	if err := c.ask(ctx); err != nil {
 		return err
 	}
 	kinds := map[resources][]*task{}
@@ -184,7 +185,7 @@ func (c *slurm) options(k resources, b *batch) []string {
 	if k.gpus > 0 {
 		args = append(args, "--gres=gpu:"+strconv.Itoa(k.gpus))
 	}
-	if k.memory > 0 {
+	if k.memory > 0 && c.memory {
 		args = append(args, "--mem="+strconv.FormatInt((k.memory+1023)/1024, 10)+"K")
 	}
 	if k.limit > 0 {

@@ -67,6 +67,8 @@ exit 0
   echo "JobId=7 ArrayJobId=7 JobName=a b JobState=$state Reason=x ExitCode=$code" ;;
 esac
 `,
+	"sinfo": `cat "$FAKE/memory" 2>/dev/null || echo 64000
+`,
 	"scancel": `for t; do rm -f "$FAKE/queue/$t"; done
 `,
 }
@@ -169,6 +171,27 @@ func TestSlurmArrays(t *testing.T) {
 			if !strings.Contains(calls[i], w) {
 				t.Errorf("call %d lacks %s: %s", i, w, calls[i])
 			}
+		}
+	}
+}
+
+// TestSlurmMemory: what a job needs is stated where Slurm knows what nodes have;
+// where it does not, it would refuse the job.
+func TestSlurmMemory(t *testing.T) {
+	for nodes, want := range map[string]bool{"64000": true, "1\n64000+": true, "1": false, "1\n1": false} {
+		f := newFakeSlurm(t, runs)
+		f.put("memory", nodes+"\n")
+		r, err := Slurm(SlurmOptions{Options: Options{Folder: filepath.Join(f.jobs, "run"), Poll: 2 * time.Millisecond}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := write(f.jobs, "j")
+		job.Memory = 1 << 30
+		if err := r.Run(t.Context(), []Job{job}, nil); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Contains(f.calls("sbatch")[0], "--mem=1048576K"); got != want {
+			t.Errorf("nodes with %q MB: memory stated: %v", nodes, got)
 		}
 	}
 }

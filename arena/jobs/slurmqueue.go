@@ -63,8 +63,8 @@ func tool(ctx context.Context, name string, args ...string) (string, error) {
 	return "", all
 }
 
-// askLargest asks how many tasks an array may have.
-func (c *slurm) askLargest(ctx context.Context) error {
+// ask asks how many tasks an array may have, and whether memory is known.
+func (c *slurm) ask(ctx context.Context) error {
 	if c.largest > 0 {
 		return nil
 	}
@@ -72,8 +72,21 @@ func (c *slurm) askLargest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nodes, err := tool(ctx, "sinfo", "--noheader", "--Node", "--format=%m")
+	if ctx.Err() != nil || errors.As(err, new(outage)) {
+		return err
+	}
+	c.memory = err != nil || memoryKnown(nodes) // no sinfo: what is stated is right as a rule
 	c.largest = arraySize(out)
 	return nil
+}
+
+// memoryKnown reads the nodes' memory, a number of MB in each line. Where nobody
+// has configured it (RealMemory) it is 1 MB, and Slurm would refuse every job
+// that states what it needs.
+func memoryKnown(nodes string) bool {
+	lines := strings.Fields(nodes)
+	return len(lines) == 0 || slices.ContainsFunc(lines, func(mb string) bool { return mb != "1" })
 }
 
 // arraySize reads MaxArraySize, which indices stay below. The default is 1001.

@@ -67,7 +67,7 @@ func (w *whereOptions) executor(o *attackOptions, e arena.Engine, p *trialProgre
 			return nil, fault.Wrap(fault.General, err, "finding this program's path").WithHint("give it with --remote-neuroseal")
 		}
 	}
-	c := &cluster{w: w, o: o, e: e, r: r, program: program, folder: folder}
+	c := &cluster{w: w, o: o, e: e, r: r, program: program, folder: folder, note: p.u.Note}
 	return func(ctx context.Context, tasks []arena.Task, each func(*arena.Result) error) error {
 		return c.run(ctx, tasks, p.counting(each))
 	}, nil
@@ -81,6 +81,7 @@ type cluster struct {
 	r       jobs.Runner
 	program string
 	folder  string
+	note    func(format string, args ...any)
 }
 
 func (c *cluster) run(ctx context.Context, tasks []arena.Task, each func(*arena.Result) error) error {
@@ -96,12 +97,18 @@ func (c *cluster) run(ctx context.Context, tasks []arena.Task, each func(*arena.
 	var mu sync.Mutex
 	var broken error
 	err := c.r.Run(ctx, list, func(e jobs.Event) {
+		switch e.State {
+		case jobs.Lost:
+			c.note("trial %s was lost and is handed over again: %v", e.Job, e.Err)
+		case jobs.Failed:
+			c.note("trial %s failed: %v; its log is %s", e.Job, e.Err, e.Log)
+		}
 		if e.State != jobs.Done {
 			return
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if err := take(results[e.Job], each); err != nil && broken == nil {
+		if err := take(e.Job, results[e.Job], each); err != nil && broken == nil {
 			broken = err
 		}
 	})
@@ -128,8 +135,12 @@ func (c *cluster) job(ctx context.Context, t arena.Task) (jobs.Job, error) {
 		Argv: []string{c.program, "trial", "-", result, "--engine", c.o.Engine, "--threads", strconv.Itoa(c.o.Threads)},
 		Env:  map[string]string{taskVariable: string(raw)},
 	}
-	if c.o.Python != "" {
-		j.Argv = append(j.Argv, "--python", c.o.Python)
+	if c.o.Engine == arena.TRLEngine {
+		python, err := pythonOnNodes(c.o.Python)
+		if err != nil {
+			return jobs.Job{}, err
+		}
+		j.Argv = append(j.Argv, python...)
 	}
 	// Where the memory cannot be known, the job says why when it runs.
 	if need, err := c.e.Memory(ctx, t); err == nil {
@@ -138,15 +149,34 @@ func (c *cluster) job(ctx context.Context, t arena.Task) (jobs.Job, error) {
 	return j, nil
 }
 
-// take reads a job's result.
-func take(path string, each func(*arena.Result) error) error {
+// pythonOnNodes are the arguments that name the Python there: the one that is
+// named here, since a job may have another environment and another folder.
+func pythonOnNodes(name string) ([]string, error) {
+	if name == "" {
+		name = os.Getenv("NEUROSEAL_PYTHON")
+	}
+	if name == "" {
+		return nil, nil
+	}
+	if filepath.Base(name) != name {
+		abs, err := filepath.Abs(name)
+		if err != nil {
+			return nil, fault.Wrap(fault.General, err, "finding the Python %s", name)
+		}
+		name = abs
+	}
+	return []string{"--python", name}, nil
+}
+
+// take reads the result of the trial id.
+func take(id, path string, each func(*arena.Result) error) error {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return fault.Wrap(fault.General, err, "reading a job's result")
 	}
 	r := new(arena.Result)
-	if err := json.Unmarshal(raw, r); err != nil || r.ID != r.Trial.ID() {
-		return fault.New(fault.Mismatch, "%s is no trial's result", path).
+	if err := json.Unmarshal(raw, r); err != nil || r.ID != id || r.Trial.ID() != id {
+		return fault.New(fault.Mismatch, "%s is not the result of trial %s", path, id).
 			WithHint("remove it and run the command again; does the cluster run the same version of neuroseal?")
 	}
 	return each(r)

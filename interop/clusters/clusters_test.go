@@ -147,10 +147,10 @@ func (f *fixture) interrupted(t *testing.T, args ...string) {
 	}
 	first := start(t, f.attack(out, args...))
 	clustertest.Until(t, "one trial is done and two run", func() bool {
+		first.mustRun(t)
 		return lines(filepath.Join(out, "trials.jsonl")) == 1 && lines(filepath.Join(dir, "starts")) == trials
 	})
-	_ = first.Process.Kill()
-	_ = first.Wait()
+	first.kill()
 	open("go-2")
 	clustertest.Until(t, "a trial ends while nobody looks", func() bool {
 		result, err := os.ReadFile(filepath.Join(dir, "away"))
@@ -161,30 +161,54 @@ func (f *fixture) interrupted(t *testing.T, args ...string) {
 		return err == nil
 	})
 	second := start(t, f.attack(out, args...))
-	clustertest.Until(t, "that one is taken", func() bool { return lines(filepath.Join(out, "trials.jsonl")) == 2 })
+	clustertest.Until(t, "that one is taken", func() bool {
+		second.mustRun(t)
+		return lines(filepath.Join(out, "trials.jsonl")) == 2
+	})
 	open("go-3")
-	if err := second.Wait(); err != nil {
-		t.Errorf("the second run: %v", err)
+	<-second.ended
+	if second.err != nil {
+		t.Errorf("the second run: %v", second.err)
 	}
 	f.check(t, dir, out)
 	run(t, f.attack(out, args...)) // there is nothing left to do
 	f.check(t, dir, out)
 }
 
-// start starts a command whose output is the test's.
-func start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+// process is a command under way, whose output is the test's.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // once it has ended
+}
+
+func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if cmd.ProcessState == nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	})
-	return cmd
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // an error: it has ended
+	<-p.ended
+}
+
+func (p *process) mustRun(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.ended:
+		t.Fatalf("%s ended too early: %v", strings.Join(p.cmd.Args, " "), p.err)
+	default:
+	}
 }
 
 // check demands the losses of this machine, one start of each trial, and a

@@ -44,8 +44,10 @@ func suite(m model, seal string) string {
 	switch {
 	case m.name == models[0].name && seal == "max":
 		return "wide"
-	case m.name == models[0].name || seal != "static100":
+	case m.name == models[0].name:
 		return "core"
+	case seal == "max":
+		return "few"
 	}
 	return ""
 }
@@ -104,7 +106,7 @@ func (o *options) measure(ctx context.Context, only bool) error {
 		return nil
 	}
 	for _, s := range effects {
-		if err := o.one(ctx, models[0], s, arena.Builtin(), "study"); err != nil {
+		if err := o.one(ctx, models[0], s, arena.Builtin(), "few"); err != nil {
 			return fmt.Errorf("study, %s: %w", s.name, err)
 		}
 	}

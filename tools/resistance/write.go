@@ -34,7 +34,7 @@ func (o *options) write() error {
 		d.Models = append(d.Models, row)
 	}
 	for _, s := range effects {
-		sum, err := o.summary("study", models[0].name, s.name)
+		sum, err := o.summary("few", models[0].name, s.name)
 		if err != nil {
 			return err
 		}

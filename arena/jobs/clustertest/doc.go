@@ -11,15 +11,22 @@ import (
 	"time"
 )
 
-// Until waits for what another process does, two minutes at most.
+// Until waits for what another process does, two minutes at most. It must be
+// called by the test's own goroutine.
 func Until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	if !within(ok) {
+		t.Fatalf("waited in vain until %s", what)
+	}
+}
+
+func within(ok func() bool) bool {
 	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Errorf("waited in vain until %s", what)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 func freePort(t *testing.T) int {

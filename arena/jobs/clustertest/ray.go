@@ -52,7 +52,7 @@ func NewRay(t *testing.T, token bool) *Ray {
 	}
 	n := &Ray{ray: ray, temp: temp, gcs: freePort(t), web: freePort(t)}
 	n.environment = append(os.Environ(), "RAY_USAGE_STATS_ENABLED=0", "RAY_ADDRESS=", "RAY_health_check_period_ms=500",
-		"RAY_health_check_failure_threshold=3")
+		"RAY_health_check_failure_threshold=8")
 	t.Setenv("RAY_ADDRESS", fmt.Sprintf("http://127.0.0.1:%d", n.web))
 	return n
 }
