@@ -80,7 +80,7 @@ def main():
         rows = {n: r for n, r in rows.items() if n in o.only.split(",")}
     with tempfile.TemporaryDirectory(prefix="tuners-") as work:
         setting = Setting(work, o.steps, o.target)
-        store = Store(o.out + ".trials.jsonl", o.fresh, setting.digests())
+        store = Store(o.out + ".trials.jsonl", o.fresh)
         done = []
         for name in sorted(rows):
             done.append(row(setting, store, name, *rows[name]))
@@ -110,10 +110,11 @@ class Setting:
         self.target, self.retained = text(domain, 400_000, 1), text("tales", 40_000, 9)
         self.export("target", self.target, steps, 16)
         self.export("retained", self.retained, 0, 4)
+        self.digests = self.digest()
         counts = np.bincount(self.target[0], minlength=VOCAB)
         self.unigram = float(-np.log((counts[self.target[1]] + 1) / (len(self.target[0]) + VOCAB)).mean())
 
-    def digests(self):
+    def digest(self):
         out = {"text": hashlib.sha256(self.target[0].tobytes()).hexdigest()}
         for name, folder in self.models.items():
             with open(os.path.join(folder, "model.safetensors"), "rb") as f:
@@ -161,23 +162,18 @@ def cut(tokens, starts):
 class Store:
     """Finished trials, one JSON object a line."""
 
-    def __init__(self, path, fresh, digests):
-        """Trials of other texts and models, such as those that another version sealed,
-        are forgotten; the first line names them."""
+    def __init__(self, path, fresh):
+        """Keys name the text and the very weights: trials of a model that another version
+        sealed are kept, and not taken for this one's."""
         self.path, self.known = path, {}
-        head = json.dumps({"inputs": digests}, sort_keys=True)
-        lines = []
-        if os.path.exists(path) and not fresh:
+        if fresh and os.path.exists(path):
+            os.unlink(path)
+        if os.path.exists(path):
             with open(path, encoding="utf-8") as f:
-                lines = f.read().splitlines()
-        if not lines or lines[0] != head:
-            lines = [head]
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(head + "\n")
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError):  # a run may have ended within a line
-                r = json.loads(line)
-                self.known[r["key"]] = r
+                for line in f:
+                    with contextlib.suppress(ValueError):  # a run may have ended within a line
+                        r = json.loads(line)
+                        self.known[r["key"]] = r
 
     def get(self, key, make):
         if key not in self.known:
@@ -191,7 +187,7 @@ def attempt(setting, store, kind, options, model, lr):
     from arena_trl import result, task, trainer
 
     raw = setting.task(kind, options, model, lr)
-    named = json.dumps([raw["trial"], model, SEALS.get(model), setting.versions], sort_keys=True)
+    named = json.dumps([raw["trial"], setting.digests["text"], setting.digests[model], setting.versions], sort_keys=True)
 
     def make():
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
@@ -249,7 +245,7 @@ def write(out, setting, rows):
     head = {
         "model": "internal/demo", "target": f"generated {setting.domain}", "steps": setting.steps, "batch": BATCH, "window": WINDOW,
         "rates": RATES, "optimizer": "adamw, warm-up 5%, linear decay, clipping at 1", "seeds": 1,
-        "unigram": setting.unigram, "uniform": math.log(VOCAB), "versions": setting.versions,
+        "digests": setting.digests, "unigram": setting.unigram, "uniform": math.log(VOCAB), "versions": setting.versions,
     }
     with open(out + ".json", "w", encoding="utf-8") as f:
         json.dump(head | {"tuners": rows}, f, indent=1)

@@ -70,6 +70,8 @@
 // the signal on; it calls a job stopped up to some seconds before its processes
 // are gone; it writes the command into the job's log, so that a marker must not
 // stand in it literally; Slurm replaces % in the whole path of an output file;
+// where nobody has configured the nodes' memory it refuses every job that states
+// how much it needs, which is therefore not stated there (see memoryKnown);
 // and a controller that is killed within seconds of starting a job may hold it
 // for running for ever, so the script's note counts more than the queue.
 package jobs
