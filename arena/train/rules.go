@@ -100,9 +100,7 @@ func (o lion) update(u *update) {
 			w -= lr
 		case d < 0:
 			w += lr
-		case d != d:
-			w = d
-		}
+		} // torch.sign of NaN is 0: the weight stays
 		p.Data[i] = w
 		m[i] = o.b2*m[i] + (1-o.b2)*g
 	}
