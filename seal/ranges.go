@@ -47,6 +47,7 @@ type Ranges struct {
 // Figures behind the constants: docs of the seal's profiles; DESIGN's tables.
 const (
 	spread         = 8  // strong, max: per class
+	stagger        = 10 // strong, max: distance between the ends of different groups
 	outlierGap     = 8  // smallest distance from the middle that makes an outlier
 	offsetInner    = 50 // strong, max: value/output and up/down
 	offsetOuter    = 30 // strong, max: norms and query/key
@@ -116,20 +117,21 @@ func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
 		if a.rigid[i] {
 			q.Offsets, q.Lo, q.Hi = []int{a.lo[i]}, 0, 0
 		} else if r.Profile != Portable {
-			q.spread(a.lo[i], a.hi[i])
+			q.spread(i, a.lo[i], a.hi[i])
 		}
 		out.Groups = append(out.Groups, q)
 	}
 	return out, nil
 }
 
-// spread distributes a group's classes over its range. All lie in the middle,
-// close together, but for one at each end. On either side of the pair the
-// smallest is then the only one that a small learning rate can train, and a rate
-// large enough for the others wrecks it. An even distribution over the range
+// spread distributes the classes of group i over its range. All lie in the
+// middle, close together, but for one at each end. On either side of the pair
+// the smallest is then the only one that a small learning rate can train, and a
+// rate large enough for the others wrecks it. An even distribution over the range
 // leaves an attacker a tenth of the classes at any rate, and every further
-// outlier leaves him one more.
-func (g *Group) spread(lo, hi int) {
+// outlier leaves him one more. The ends differ from group to group, so that one
+// rate does not suit the outliers of all layers at once.
+func (g *Group) spread(i, lo, hi int) {
 	gap := (hi - lo) / 2
 	if g.Classes < 2 || gap < outlierGap {
 		g.Offsets, g.Lo, g.Hi = centre(lo, hi)
@@ -137,7 +139,8 @@ func (g *Group) spread(lo, hi int) {
 	}
 	half := min(spread/2, gap/8)
 	g.Offsets, g.Lo, g.Hi = []int{lo + gap}, -half, half
-	g.Outliers = Outliers{Count: 1, Low: lo, High: hi}
+	inset := func(k int) int { return min(k%3*stagger, gap-outlierGap) }
+	g.Outliers = Outliers{Count: 1, Low: lo + inset(i), High: hi - inset(i/3+i)}
 }
 
 // centre splits a range into a spread around one or two offsets: the offsets
