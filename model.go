@@ -63,11 +63,7 @@ func openModel(path string, opt arch.Options) (*model, error) {
 }
 
 func (m *model) build() error {
-	shapes := make(map[string][]int, len(m.ck.Tensors()))
-	for _, t := range m.ck.Tensors() {
-		shapes[t.Name] = t.Shape
-	}
-	net, err := arch.Build(m.conf, shapes, m.opt)
+	net, err := arch.Build(m.conf, m.ck.Shapes(), m.opt)
 	m.net = net
 	if err != nil {
 		return err

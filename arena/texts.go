@@ -33,11 +33,7 @@ func Vocabulary(path string) (int, error) {
 		return 0, err
 	}
 	defer ck.Close()
-	shapes := make(map[string][]int, len(ck.Tensors()))
-	for _, x := range ck.Tensors() {
-		shapes[x.Name] = x.Shape
-	}
-	m, err := arch.Build(ck.ConfigJSON(), shapes, arch.Options{Tokens: 1, AllowUnsealed: true})
+	m, err := arch.Build(ck.ConfigJSON(), ck.Shapes(), arch.Options{Tokens: 1, AllowUnsealed: true})
 	if err != nil {
 		return 0, err
 	}

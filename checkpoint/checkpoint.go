@@ -5,6 +5,7 @@ package checkpoint
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -100,6 +101,31 @@ func (c *Checkpoint) Tensor(name string) (Tensor, bool) {
 		return Tensor{}, false
 	}
 	return c.tensors[i], true
+}
+
+// Shapes returns the dimensions of every tensor, by name.
+func (c *Checkpoint) Shapes() map[string][]int {
+	out := make(map[string][]int, len(c.Tensors()))
+	for _, t := range c.Tensors() {
+		out[t.Name] = t.Shape
+	}
+	return out
+}
+
+// Weight returns a tensor's type and its size in bytes; with ReadWeight it makes
+// a checkpoint the source of a network's weights (probe.Source).
+func (c *Checkpoint) Weight(name string) (d dtype.DType, size int64, ok bool) {
+	t, ok := c.Tensor(name)
+	return t.DType, t.Size, ok
+}
+
+// ReadWeight fills p from a tensor's data at the given byte offset.
+func (c *Checkpoint) ReadWeight(name string, p []byte, off int64) error {
+	t, ok := c.Tensor(name)
+	if !ok {
+		return fmt.Errorf("no tensor %s", name)
+	}
+	return c.ReadAt(t, p, off)
 }
 
 // Shards returns the safetensors files by name. The slice must not be changed.

@@ -201,7 +201,7 @@ func (r *run) start(ctx context.Context) (*train.Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.e, err = train.New(ctx, r.m.net.Graph, r.m, o); err != nil {
+	if r.e, err = train.New(ctx, r.m.net.Graph, r.m.ck, o); err != nil {
 		return nil, notApplicable(err)
 	}
 	for _, p := range r.e.Params() {

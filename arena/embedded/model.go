@@ -2,14 +2,12 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/arena"
 	"github.com/neuroseal/neuroseal/arena/informed"
 	"github.com/neuroseal/neuroseal/arena/train"
 	"github.com/neuroseal/neuroseal/checkpoint"
-	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
@@ -25,11 +23,7 @@ func open(path string, t arena.Trial) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	shapes := make(map[string][]int, len(ck.Tensors()))
-	for _, x := range ck.Tensors() {
-		shapes[x.Name] = x.Shape
-	}
-	net, err := arch.Build(ck.ConfigJSON(), shapes, arch.Options{Tokens: t.Window + t.Recipe.Train.Virtual, AllowUnsealed: true})
+	net, err := arch.Build(ck.ConfigJSON(), ck.Shapes(), arch.Options{Tokens: t.Window + t.Recipe.Train.Virtual, AllowUnsealed: true})
 	if err != nil {
 		ck.Close()
 		return nil, err
@@ -38,21 +32,6 @@ func open(path string, t arena.Trial) (*model, error) {
 }
 
 func (m *model) close() { m.ck.Close() }
-
-// Weight implements probe.Source.
-func (m *model) Weight(name string) (dtype.DType, int64, bool) {
-	t, ok := m.ck.Tensor(name)
-	return t.DType, t.Size, ok
-}
-
-// ReadWeight implements probe.Source.
-func (m *model) ReadWeight(name string, p []byte, off int64) error {
-	t, ok := m.ck.Tensor(name)
-	if !ok {
-		return fmt.Errorf("no tensor %s", name)
-	}
-	return m.ck.ReadAt(t, p, off)
-}
 
 // options says what a trial trains.
 func (m *model) options(t arena.Trial, workers int) (train.Options, error) {

@@ -47,11 +47,11 @@ func FineTune(ctx context.Context, source, dst string, t Training, progress func
 		return err
 	}
 	r := t.record("fp32; stored as the base is", f.parameters())
-	before, err := network{f.net, f}.loss(ctx, unseen, t.Window, min(heldoutWindows, (len(unseen)-1)/t.Window))
+	before, err := network{f.net, f.ck}.loss(ctx, unseen, t.Window, min(heldoutWindows, (len(unseen)-1)/t.Window))
 	if err != nil {
 		return err
 	}
-	trained, err := t.run(ctx, f.net, f, seen, progress)
+	trained, err := t.run(ctx, f.net, f.ck, seen, progress)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func Loss(ctx context.Context, dir string, text []byte, window, windows int) (fl
 		return 0, err
 	}
 	defer f.close()
-	return network{f.net, f}.loss(ctx, text, window, windows)
+	return network{f.net, f.ck}.loss(ctx, text, window, windows)
 }
 
 // ExpertShare tells, for every layer with experts and every expert in it, which
@@ -32,7 +32,7 @@ func ExpertShare(ctx context.Context, dir string, text []byte, window, windows i
 		return nil, err
 	}
 	defer f.close()
-	return network{f.net, f}.experts(ctx, text, window, windows)
+	return network{f.net, f.ck}.experts(ctx, text, window, windows)
 }
 
 // network is a forward pass with its weights.

@@ -24,12 +24,8 @@ func open(path string, tokens int) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	shapes := make(map[string][]int, len(ck.Tensors()))
-	for _, t := range ck.Tensors() {
-		shapes[t.Name] = t.Shape
-	}
 	// As the arena's engine does: whether what nobody knows may pass is not decided here.
-	net, err := arch.Build(ck.ConfigJSON(), shapes, arch.Options{Tokens: tokens, AllowUnsealed: true})
+	net, err := arch.Build(ck.ConfigJSON(), ck.Shapes(), arch.Options{Tokens: tokens, AllowUnsealed: true})
 	if err != nil {
 		ck.Close()
 		return nil, err
@@ -66,21 +62,6 @@ func (f *folder) usable(dst string) error {
 }
 
 func (f *folder) close() { f.ck.Close() }
-
-// Weight implements probe.Source.
-func (f *folder) Weight(name string) (dtype.DType, int64, bool) {
-	t, ok := f.ck.Tensor(name)
-	return t.DType, t.Size, ok
-}
-
-// ReadWeight implements probe.Source.
-func (f *folder) ReadWeight(name string, p []byte, off int64) error {
-	t, ok := f.ck.Tensor(name)
-	if !ok {
-		return fmt.Errorf("no tensor %s", name)
-	}
-	return f.ck.ReadAt(t, p, off)
-}
 
 // memory is a set of float32 weights as a probe.Source.
 type memory map[string][]float32
