@@ -16,7 +16,7 @@ type Builder struct {
 
 // NewBuilder starts a graph that reads the given number of tokens.
 func NewBuilder(tokens int) *Builder {
-	return &Builder{g: Graph{Tokens: tokens, weights: map[string]ID{}}, layer: -1}
+	return &Builder{g: Graph{Tokens: tokens, weights: map[string]ID{}, inputs: map[string]ID{}}, layer: -1}
 }
 
 // Scope sets the module path and block of the nodes that follow.
@@ -74,200 +74,57 @@ func (b *Builder) Const(data []float32, shape ...int) ID {
 	return b.add(Node{Op: OpConst, Data: data, Shape: slices.Clone(shape)})
 }
 
-// TokenIDs is the leaf of token ids, shape [T].
-func (b *Builder) TokenIDs() ID { return b.add(Node{Op: OpTokens, Shape: []int{b.g.Tokens}}) }
-
-// Embedding looks rows of weight [V,d] up by ids [T].
-func (b *Builder) Embedding(weight, ids ID) ID {
-	w := b.shape(weight)
-	if len(w) != 2 {
-		return b.fail("embedding weight of shape %v", w)
-	}
-	return b.add(Node{Op: OpEmbedding, In: []ID{weight, ids}, Shape: append(slices.Clone(b.shape(ids)), w[1])})
-}
-
-// Linear multiplies x [...,in] by weight [out,in]; no bias.
-func (b *Builder) Linear(x, weight ID) ID {
-	xs, w := b.shape(x), b.shape(weight)
-	if len(w) != 2 || len(xs) == 0 || xs[len(xs)-1] != w[1] {
-		return b.fail("linear of input %v and weight %v", xs, w)
-	}
-	s := slices.Clone(xs)
-	s[len(s)-1] = w[0]
-	return b.add(Node{Op: OpLinear, In: []ID{x, weight}, Shape: s})
-}
-
-// MatMul multiplies a [...,m,k] by b [...,k,n]; leading axes must agree.
-func (b *Builder) MatMul(x, y ID) ID {
-	p, q := b.shape(x), b.shape(y)
-	n := len(p)
-	if n < 2 || len(q) != n || p[n-1] != q[n-2] || !slices.Equal(p[:n-2], q[:n-2]) {
-		return b.fail("matmul of %v and %v", p, q)
-	}
-	s := slices.Clone(p)
-	s[n-1] = q[n-1]
-	return b.add(Node{Op: OpMatMul, In: []ID{x, y}, Shape: s})
-}
-
-// Broadcast returns the shape of an element-wise operation on two shapes.
-func Broadcast(p, q []int) ([]int, bool) {
-	n := max(len(p), len(q))
-	s := make([]int, n)
-	for i := range s {
-		a, c := 1, 1
-		if j := i - (n - len(p)); j >= 0 {
-			a = p[j]
+// ConstInts is a leaf with fixed integers.
+func (b *Builder) ConstInts(data []int, shape ...int) ID {
+	f := make([]float32, len(data))
+	for i, v := range data {
+		if v < -maxInt || v > maxInt {
+			return b.fail("constant integer %d does not fit", v)
 		}
-		if j := i - (n - len(q)); j >= 0 {
-			c = q[j]
-		}
-		if a != c && a != 1 && c != 1 {
-			return nil, false
-		}
-		s[i] = max(a, c)
+		f[i] = float32(v)
 	}
-	return s, true
-}
-
-func (b *Builder) binary(op Op, x, y ID) ID {
-	s, ok := Broadcast(b.shape(x), b.shape(y))
-	if !ok {
-		return b.fail("%v of %v and %v", op, b.shape(x), b.shape(y))
-	}
-	return b.add(Node{Op: op, In: []ID{x, y}, Shape: s})
-}
-
-// Add, Sub, Mul and Div work element by element with broadcasting.
-func (b *Builder) Add(x, y ID) ID { return b.binary(OpAdd, x, y) }
-
-// Sub subtracts y from x.
-func (b *Builder) Sub(x, y ID) ID { return b.binary(OpSub, x, y) }
-
-// Mul multiplies x by y.
-func (b *Builder) Mul(x, y ID) ID { return b.binary(OpMul, x, y) }
-
-// Div divides x by y.
-func (b *Builder) Div(x, y ID) ID { return b.binary(OpDiv, x, y) }
-
-func (b *Builder) unary(op Op, x ID, s float64) ID {
-	return b.add(Node{Op: op, In: []ID{x}, Shape: b.shape(x), Scalar: s})
-}
-
-// AddScalar adds a constant.
-func (b *Builder) AddScalar(x ID, s float64) ID { return b.unary(OpAddScalar, x, s) }
-
-// MulScalar multiplies by a constant.
-func (b *Builder) MulScalar(x ID, s float64) ID { return b.unary(OpMulScalar, x, s) }
-
-// Apply applies a parameterless element-wise function, or softmax.
-func (b *Builder) Apply(op Op, x ID) ID {
-	switch op {
-	case OpNeg, OpReLU, OpSiLU, OpGELU, OpGELUTanh, OpTanh, OpSigmoid, OpSoftmax:
-		return b.unary(op, x, 0)
-	}
-	return b.fail("%v is not an element-wise function", op)
-}
-
-// RMSNorm divides x by the root mean square of its last axis. epsKey names the
-// config key that eps was read from, so that a seal may move it; "" pins it.
-func (b *Builder) RMSNorm(x ID, eps float64, epsKey string) ID {
-	id := b.unary(OpRMSNorm, x, eps)
-	b.g.Nodes[id].EpsKey = epsKey
+	id := b.Const(f, shape...)
+	b.g.Nodes[id].Int = true
 	return id
 }
 
-// Sum adds up the last axis and keeps it with length 1.
-func (b *Builder) Sum(x ID) ID {
-	s := slices.Clone(b.shape(x))
-	if len(s) == 0 {
-		return b.fail("sum of a scalar")
+// maxInt is the largest integer that float32 holds with all its neighbours.
+const maxInt = 1 << 24
+
+// TokenIDs is the leaf of token ids: [T], or the given shape of T elements.
+func (b *Builder) TokenIDs(shape ...int) ID {
+	if len(shape) == 0 {
+		shape = []int{b.g.Tokens}
 	}
-	s[len(s)-1] = 1
-	return b.add(Node{Op: OpSum, In: []ID{x}, Shape: s})
+	if size(shape) != b.g.Tokens {
+		return b.fail("token ids of shape %v in a graph of %d tokens", shape, b.g.Tokens)
+	}
+	return b.add(Node{Op: OpTokens, Shape: slices.Clone(shape), Int: true})
 }
 
-// TopKMask is 1 where x is among the k largest of its last axis, else 0.
-func (b *Builder) TopKMask(x ID, k int) ID {
-	s := b.shape(x)
-	if len(s) == 0 || k < 1 || k > s[len(s)-1] {
-		return b.fail("top-%d of %v", k, s)
+// Input is a leaf of real numbers that are not tokens: pixels, mel frames.
+// Asking for the same name again returns the same leaf.
+func (b *Builder) Input(name string, shape ...int) ID { return b.input(Node{Name: name}, shape) }
+
+// InputIDs is a leaf of integers in [0,limit): the decoder's tokens, token types.
+func (b *Builder) InputIDs(name string, limit int, shape ...int) ID {
+	if limit < 1 {
+		return b.fail("input %s of integers below %d", name, limit)
 	}
-	id := b.unary(OpTopKMask, x, 0)
-	b.g.Nodes[id].K = k
+	return b.input(Node{Name: name, Int: true, K: limit}, shape)
+}
+
+func (b *Builder) input(n Node, shape []int) ID {
+	if id, ok := b.g.inputs[n.Name]; ok {
+		if !slices.Equal(b.shape(id), shape) {
+			return b.fail("input %s used with shapes %v and %v", n.Name, b.shape(id), shape)
+		}
+		return id
+	}
+	n.Op, n.Shape = OpInput, slices.Clone(shape)
+	id := b.add(n)
+	b.g.inputs[n.Name] = id
 	return id
-}
-
-// Reshape keeps the elements and their order.
-func (b *Builder) Reshape(x ID, shape ...int) ID {
-	if size(shape) != size(b.shape(x)) {
-		return b.fail("reshape of %v to %v", b.shape(x), shape)
-	}
-	return b.add(Node{Op: OpReshape, In: []ID{x}, Shape: slices.Clone(shape)})
-}
-
-// Transpose permutes the axes: axis i of the result is axis perm[i] of x.
-func (b *Builder) Transpose(x ID, perm ...int) ID {
-	s := b.shape(x)
-	if len(perm) != len(s) {
-		return b.fail("transpose of %v by %v", s, perm)
-	}
-	out, seen := make([]int, len(s)), make([]bool, len(s))
-	for i, p := range perm {
-		if p < 0 || p >= len(s) || seen[p] {
-			return b.fail("transpose of %v by %v", s, perm)
-		}
-		out[i], seen[p] = s[p], true
-	}
-	return b.add(Node{Op: OpTranspose, In: []ID{x}, Shape: out, Perm: slices.Clone(perm)})
-}
-
-// Slice takes elements [start,end) of one axis.
-func (b *Builder) Slice(x ID, axis, start, end int) ID {
-	s := slices.Clone(b.shape(x))
-	if axis < 0 || axis >= len(s) || start < 0 || end > s[axis] || start >= end {
-		return b.fail("slice [%d:%d] of axis %d of %v", start, end, axis, s)
-	}
-	s[axis] = end - start
-	return b.add(Node{Op: OpSlice, In: []ID{x}, Shape: s, Axis: axis, Start: start, End: end})
-}
-
-// Concat joins values along one axis.
-func (b *Builder) Concat(axis int, xs ...ID) ID {
-	if len(xs) == 0 {
-		return b.fail("concat of nothing")
-	}
-	s := slices.Clone(b.shape(xs[0]))
-	if axis < 0 || axis >= len(s) {
-		return b.fail("concat of %v along axis %d", s, axis)
-	}
-	s[axis] = 0
-	for _, x := range xs {
-		t := b.shape(x)
-		if len(t) != len(s) {
-			return b.fail("concat of %v and %v", b.shape(xs[0]), t)
-		}
-		for i := range t {
-			if i != axis && t[i] != s[i] {
-				return b.fail("concat of %v and %v along axis %d", b.shape(xs[0]), t, axis)
-			}
-		}
-		s[axis] += t[axis]
-	}
-	return b.add(Node{Op: OpConcat, In: slices.Clone(xs), Shape: s, Axis: axis})
-}
-
-// Expand repeats axes of length 1; the rank stays the same.
-func (b *Builder) Expand(x ID, shape ...int) ID {
-	s := b.shape(x)
-	if len(s) != len(shape) {
-		return b.fail("expand of %v to %v", s, shape)
-	}
-	for i := range s {
-		if s[i] != shape[i] && s[i] != 1 {
-			return b.fail("expand of %v to %v", s, shape)
-		}
-	}
-	return b.add(Node{Op: OpExpand, In: []ID{x}, Shape: slices.Clone(shape)})
 }
 
 func size(shape []int) int {

@@ -7,69 +7,6 @@
 // pairs and no knowledge of any family.
 package graph
 
-// Op is a tensor operation.
-type Op uint8
-
-// The operations. Shapes are written in brackets; T is the number of tokens.
-const (
-	OpInvalid Op = iota
-
-	// Leaves.
-	OpWeight // a tensor of the checkpoint
-	OpConst  // constant data: rotary tables, masks
-	OpTokens // [T] token ids
-
-	// Contractions.
-	OpEmbedding // rows of a weight [V,d] by token ids [T] -> [T,d]
-	OpLinear    // x [...,in], weight [out,in] -> [...,out]; Transposed: weight [in,out]
-	OpMatMul    // a [...,m,k], b [...,k,n] -> [...,m,n]
-
-	// Element by element, with broadcasting.
-	OpAdd
-	OpSub
-	OpMul
-	OpDiv
-	OpAddScalar // x + Scalar
-	OpMulScalar // x * Scalar
-	OpNeg
-	OpReLU
-	OpSiLU
-	OpGELU     // exact, with erf
-	OpGELUTanh // tanh approximation
-	OpTanh
-	OpSigmoid
-
-	// Along the last axis.
-	OpSoftmax
-	OpRMSNorm  // x / sqrt(mean(x²) + eps), without a gain
-	OpSum      // keeps the axis with length 1
-	OpTopKMask // 1 where x is among the K largest, else 0
-
-	// Moves.
-	OpReshape
-	OpTranspose // Perm
-	OpSlice     // Axis, Start, End
-	OpConcat    // Axis
-	OpExpand    // axes of length 1 repeated to Shape
-)
-
-var opNames = [...]string{
-	"invalid", "weight", "const", "tokens",
-	"embedding", "linear", "matmul",
-	"add", "sub", "mul", "div", "add.Scalar", "mul.Scalar",
-	"neg", "relu", "silu", "gelu", "gelu.tanh", "tanh", "sigmoid",
-	"softmax", "rms_norm", "sum", "topk_mask",
-	"reshape", "transpose", "slice", "cat", "expand",
-}
-
-// String returns the operation's name, as in ATen where it has one there.
-func (o Op) String() string {
-	if int(o) < len(opNames) {
-		return opNames[o]
-	}
-	return "op?"
-}
-
 // ID names a value: the result of the node with that index.
 type ID int32
 
@@ -78,32 +15,45 @@ type Node struct {
 	Op    Op
 	In    []ID
 	Shape []int
+	Int   bool   // integers or truth values: held exactly in float32, never rounded, never scaled
 	Scope string // module path, for messages: "model.layers.3.self_attn"
 	Layer int    // transformer block, or -1
 
-	Name       string    // OpWeight: the tensor's name
+	Name       string    // OpWeight: the tensor's name; OpInput: the input's; OpOpaque: the operation's
 	Data       []float32 // OpConst
-	Scalar     float64   // OpAddScalar, OpMulScalar; OpRMSNorm: eps
-	EpsKey     string    // OpRMSNorm: config key that holds eps; "" when fixed in code
+	Scalar     float64   // OpAddScalar, OpMulScalar, OpPow, OpLeakyReLU, OpELU; norms: eps
+	EpsKey     string    // norms: config key that holds eps; "" when fixed in code
 	Perm       []int     // OpTranspose
-	Axis       int       // OpSlice, OpConcat
-	Start, End int       // OpSlice
-	K          int       // OpTopKMask
+	Axis       int       // moves
+	Start, End int       // OpSlice, OpPad
+	Min, Max   float64   // OpClamp; infinite where there is no bound
+	K          int       // OpTopK…, OpOneHot; OpInput of integers: they are below K
 	Transposed bool      // OpLinear: the weight is stored [in,out]
+	Conv       Conv      // OpConv
+}
+
+// Conv is the geometry of a convolution, one entry per spatial axis.
+type Conv struct {
+	Stride, Before, After, Dilation []int // Before, After: zeros around each axis
+	Groups                          int
 }
 
 // Graph is a forward pass. Nodes stand in evaluation order.
 type Graph struct {
 	Nodes   []Node
 	Outputs []ID
-	Tokens  int // length of the OpTokens leaf
+	Tokens  int // elements of the OpTokens leaf; 0 when there is none
 
 	weights map[string]ID
+	inputs  map[string]ID
 	ties    [][2]string
 }
 
 // Weights returns the node of every weight by tensor name.
 func (g *Graph) Weights() map[string]ID { return g.weights }
+
+// Inputs returns the node of every OpInput leaf by name.
+func (g *Graph) Inputs() map[string]ID { return g.inputs }
 
 // Ties returns pairs of tensors that must stay equal: the runtime may load
 // either in place of the other.
