@@ -9,6 +9,7 @@ package arch
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -41,7 +42,7 @@ type family struct {
 	build func(*model) []graph.ID
 }
 
-var families = map[string]family{
+var families = merged(decoders, mixtures, others, map[string]family{
 	"llama":       {llama},
 	"mistral":     {mistral},
 	"qwen2":       {qwen2},
@@ -52,6 +53,14 @@ var families = map[string]family{
 	"phi3":        {phi3},
 	"mixtral":     {mixtral},
 	"qwen3_moe":   {qwen3moe},
+})
+
+func merged(ms ...map[string]family) map[string]family {
+	out := map[string]family{}
+	for _, m := range ms {
+		maps.Copy(out, m)
+	}
+	return out
 }
 
 // Types returns the model types with a builder, sorted.

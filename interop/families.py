@@ -6,14 +6,13 @@ which the number of free dimensions of the gauge is known; the others vary one
 or two things that a config.json can say and that change the function.
 """
 
-import copy
 import re
-from dataclasses import dataclass, field
 
+import families_decoders
+import families_mixtures
+import families_others
 import torch
-from offline import transformers
-
-VOCAB, HIDDEN, LAYERS = 29, 16, 2
+from variant import COMMON, Variant
 
 # Free dimensions of the gauge (every epsilon fixed) of the variant so named.
 FREE_DIMS = {
@@ -29,31 +28,6 @@ FREE_DIMS = {
     "qwen3_moe": 248,
 }
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One tiny model: config class, model class and constructor arguments."""
-
-    config: str
-    model: str
-    args: dict = field(default_factory=dict)
-    shards: str | None = None  # max_shard_size of an additional sharded copy
-    fp16: bool = False  # also saved in float16
-
-    def build(self):
-        """The model with transformers' own initial weights, in fp32, eager."""
-        # Config classes fill in the dictionaries they are given: hand out copies.
-        config = getattr(transformers, self.config)(**copy.deepcopy(self.args))
-        config._attn_implementation = "eager"
-        torch.manual_seed(0)
-        return getattr(transformers, self.model)(config).eval()
-
-
-_COMMON = dict(
-    vocab_size=VOCAB, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4,
-    num_key_value_heads=2, intermediate_size=24, max_position_embeddings=64, rms_norm_eps=1e-5,
-    tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-)  # fmt: skip
 
 _FAMILIES = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", dict(attention_bias=True, mlp_bias=True)),
@@ -84,7 +58,7 @@ _FAMILIES = {
 
 def _family(name, *, shards=None, fp16=False, **changes):
     config, model, args = _FAMILIES[name]
-    return Variant(config, model, {**_COMMON, **args, **changes}, shards, fp16)
+    return Variant(config, model, {**COMMON, **args, **changes}, shards, fp16)
 
 
 def _rope(rope_type, theta=10000.0, **more):
@@ -180,11 +154,15 @@ VARIANTS = {
 
 # Families without a builder, hosts of negative controls: a feed-forward with
 # GELU and no gate, and clipped projections.
-_NO_RMS = {k: v for k, v in _COMMON.items() if k != "rms_norm_eps"}
+_NO_RMS = {k: v for k, v in COMMON.items() if k != "rms_norm_eps"}
 CONTROL_HOSTS = {
     "phi": Variant("PhiConfig", "PhiForCausalLM", {**_NO_RMS, "partial_rotary_factor": 0.5}),
     "olmo-clipped": Variant("OlmoConfig", "OlmoForCausalLM", {**_NO_RMS, "clip_qkv": 1.0}),
 }
+
+for _more in (families_decoders, families_mixtures, families_others):
+    FREE_DIMS.update(_more.FREE_DIMS)
+    VARIANTS.update(_more.VARIANTS)
 
 
 def variants(names=()):

@@ -1,0 +1,4 @@
+package arch
+
+// decoders are the builders of dense decoders.
+var decoders = map[string]family{}

@@ -1,0 +1,5 @@
+"""Dense decoders beyond those of families.py."""
+
+FREE_DIMS = {}
+
+VARIANTS = {}

@@ -1,0 +1,5 @@
+"""Mixtures of experts and hybrids of recent years."""
+
+FREE_DIMS = {}
+
+VARIANTS = {}
