@@ -42,12 +42,10 @@ var models = []model{
 // suite is what is tried; "" if nothing is.
 func suite(m model, seal string) string {
 	switch {
-	case m.name == models[0].name && seal == "max":
-		return "wide"
-	case m.name == models[0].name:
-		return "core"
 	case seal == "max":
-		return "few"
+		return "wide"
+	case m.name == models[0].name || seal == "strong" || seal == "portable":
+		return "core"
 	}
 	return ""
 }
