@@ -27,9 +27,10 @@ var mayImport = map[string][]string{
 	"safetensors": {"internal/dtype", "internal/fault"},
 	"checkpoint":  {"internal/atomicdir", "internal/dtype", "internal/fault", "safetensors"},
 
-	"graph": {"internal/dtype", "internal/fault", "safetensors", "checkpoint"},
-	"arch":  {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
-	"gauge": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
+	"graph":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint"},
+	"arch":    {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
+	"gauge":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
+	"diagram": {"graph", "gauge"},
 
 	// Leaves: what they know of the rest is bits, bytes and errors.
 	"tensor":   {"internal/dtype", "internal/fault"},
