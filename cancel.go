@@ -120,6 +120,9 @@ func (v *verifier) sameEpsilon(orig *model, sol *gauge.Solution, e [][]int16) bo
 	for _, m := range sol.Eps {
 		want[m.Key] += m.Coef * int(e[sol.Residual][0])
 	}
+	if len(want) == 0 && len(orig.conf) == 0 && len(v.ck.ConfigJSON()) == 0 {
+		return true // an ONNX model has no config
+	}
 	var a, b map[string]json.RawMessage
 	if json.Unmarshal(orig.conf, &a) != nil || json.Unmarshal(v.ck.ConfigJSON(), &b) != nil {
 		v.mismatch("config.json", "", "cannot be read")

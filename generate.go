@@ -2,6 +2,7 @@ package neuroseal
 
 import (
 	"context"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/internal/fault"
@@ -19,6 +20,9 @@ func Generate(ctx context.Context, path string, tokens []int, n int) ([]int, err
 		return nil, err
 	}
 	defer m.ck.Close()
+	if g := m.net.Graph; m.net.Vocab == 0 || g.Tokens == 0 || len(g.Outputs) == 0 || !slices.Equal(g.Shape(g.Outputs[0]), []int{g.Tokens, m.net.Vocab}) {
+		return nil, fault.New(fault.Unsupported, "a %s network does not continue a text", m.net.Type)
+	}
 	seq := append([]int(nil), tokens...)
 	for range n {
 		m.opt.Tokens = len(seq)

@@ -48,6 +48,8 @@ type LockOptions struct {
 	Time     time.Time // recorded; zero: now
 	Progress Progress
 	Notice   func(string)
+
+	fileName string // of the model file when the output is one
 }
 
 // LockResult says what was sealed.
@@ -73,6 +75,9 @@ const observeTokens = 4
 // Lock seals a checkpoint. The output becomes visible when it is complete; the
 // source is only read.
 func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
+	if modelFile(o.Output) {
+		return lockFile(ctx, o)
+	}
 	l, err := openLocker(o)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,9 @@ func LockFinish(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if o.DryRun {
 		return nil, fault.New(fault.Usage, "a dry run writes nothing that could be finished").WithHint("leave one of the two out")
 	}
+	if err := wholeOnly(o.Source); err != nil {
+		return nil, err
+	}
 	l, err := openLocker(o)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,9 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 	if o.DryRun {
 		return nil, fault.New(fault.Usage, "a dry run shows the whole seal, not a part of it").WithHint("leave the part out")
 	}
+	if err := wholeOnly(o.Source); err != nil {
+		return nil, err
+	}
 	l, err := openLocker(o)
 	if err != nil {
 		return nil, err

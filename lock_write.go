@@ -94,6 +94,9 @@ func (l *locker) files(out *checkpoint.RewriteResult) {
 				e.OriginalSize -= int64(len(p.After) - len(p.Before))
 			}
 		}
+		if l.o.fileName != "" && f.Path == l.m.ck.Shards()[0].Path {
+			e.Path = l.o.fileName
+		}
 		l.man.Files = append(l.man.Files, e)
 	}
 	l.man.OriginalDigest = digestOf(l.man.Files)

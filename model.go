@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -13,6 +14,7 @@ import (
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/onnx"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
 )
@@ -38,6 +40,7 @@ func orSilent(p Progress) Progress {
 
 // model is an open checkpoint with its network.
 type model struct {
+	path string
 	ck   *checkpoint.Checkpoint
 	net  *arch.Model
 	conf []byte
@@ -50,11 +53,11 @@ type model struct {
 
 // openModel opens a checkpoint and builds its forward pass.
 func openModel(path string, opt arch.Options) (*model, error) {
-	ck, err := checkpoint.Open(path)
+	ck, err := openCheckpoint(path)
 	if err != nil {
 		return nil, err
 	}
-	m := &model{ck: ck, conf: ck.ConfigJSON(), opt: opt}
+	m := &model{path: path, ck: ck, conf: ck.ConfigJSON(), opt: opt}
 	if err := m.build(); err != nil {
 		ck.Close()
 		return nil, err
@@ -63,7 +66,7 @@ func openModel(path string, opt arch.Options) (*model, error) {
 }
 
 func (m *model) build() error {
-	net, err := arch.Build(m.conf, m.ck.Shapes(), m.opt)
+	net, err := m.network()
 	m.net = net
 	if err != nil {
 		return err
@@ -75,6 +78,14 @@ func (m *model) build() error {
 		}
 	}
 	return nil
+}
+
+// network writes the forward pass: from the config, or from the model's own graph.
+func (m *model) network() (*arch.Model, error) {
+	if onnx.Is(m.path) {
+		return networkOf(m.path, m.opt)
+	}
+	return arch.Build(m.conf, m.ck.Shapes(), m.opt)
 }
 
 // Weight and ReadWeight make a model a probe.Source.
@@ -109,11 +120,14 @@ func (m *model) ReadWeight(name string, p []byte, off int64) error {
 
 // epsilons returns the values of the config keys that a residual gauge moves.
 func (m *model) epsilons(keys []gauge.EpsMove) (map[string]float64, error) {
+	out := map[string]float64{}
+	if len(keys) == 0 {
+		return out, nil // an ONNX model has no config
+	}
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(m.conf, &raw); err != nil {
 		return nil, err
 	}
-	out := map[string]float64{}
 	for _, k := range keys {
 		var v float64
 		if err := json.Unmarshal(raw[k.Key], &v); err != nil {
@@ -227,17 +241,36 @@ func (m *model) observe(ctx context.Context, sol *gauge.Solution, p Progress) ([
 			total += t.Size
 		}
 	}
-	p.Stage("measuring activations", total)
-	_, err := probe.Run(ctx, g, m, probe.Options{
-		Tokens: m.tokens(), Precision: probe.FP32, Last: last, Progress: p.Add,
-		Observe: func(id graph.ID, x []float32) { out[id] = probe.LogMax(x) },
-	})
-	return out, err
+	for route := range m.routes() + 1 {
+		p.Stage("measuring activations", total)
+		_, err := probe.Run(ctx, g, m, probe.Options{
+			Tokens: m.tokens(), Precision: probe.FP32, Last: last, Route: route, Progress: p.Add,
+			Observe: func(id graph.ID, x []float32) { out[id] = max(out[id], probe.LogMax(x)) },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// routes is in how many further runs every expert is computed. A network that
+// computes all of them, and weighs out what was not chosen, needs none.
+func (m *model) routes() int {
+	indexed := func(n graph.Node) bool { return n.Op == graph.OpTopKIndices || n.Op == graph.OpArgMax }
+	if !slices.ContainsFunc(m.net.Graph.Nodes, indexed) {
+		return 0
+	}
+	return probe.Routes(m.net.Graph)
 }
 
 // tokens are the probe's input: the start token, then ids spread over the
-// vocabulary.
+// vocabulary; none where the network reads no tokens.
 func (m *model) tokens() []int {
+	g := m.net.Graph
+	if g.Tokens == 0 {
+		return []int{}
+	}
 	var c struct {
 		BOS any `json:"bos_token_id"`
 	}
@@ -247,7 +280,7 @@ func (m *model) tokens() []int {
 			start = int(f)
 		}
 	}
-	return probe.Tokens(m.net.Graph.Tokens, m.net.Vocab, start)
+	return probe.Tokens(g.Tokens, probe.Vocabulary(g), start)
 }
 
 // blockOf is the length of the blocks on which factors are constant along an

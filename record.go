@@ -56,6 +56,11 @@ func readManifest(src string) (*manifest.Manifest, error) {
 		dir = filepath.Dir(src)
 	}
 	p := filepath.Join(dir, manifest.Name)
+	if beside := besideONNX(src); dir != src {
+		if _, err := os.Stat(beside); err == nil {
+			p = beside
+		}
+	}
 	st, err := os.Stat(p)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", src, manifest.Name)

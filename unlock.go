@@ -35,12 +35,15 @@ type UnlockResult struct {
 // Unlock restores the original of a sealed checkpoint. Unless every file has
 // the recorded SHA-256, before and after, nothing becomes visible.
 func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
+	if modelFile(o.Output) {
+		return unlockFile(ctx, o)
+	}
 	o.Progress = orSilent(o.Progress)
 	man, err := readManifest(o.Source)
 	if err != nil {
 		return nil, err
 	}
-	ck, err := checkpoint.Open(o.Source)
+	ck, err := openCheckpoint(o.Source)
 	if err != nil {
 		return nil, err
 	}

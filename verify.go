@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -68,7 +71,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	ck, err := checkpoint.Open(o.Sealed)
+	ck, err := openCheckpoint(o.Sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -242,77 +245,83 @@ func (v *verifier) restored(ctx context.Context) error {
 	return err
 }
 
-// forward runs both networks and compares their outputs.
+// forward runs both networks on the same inputs and compares their outputs:
+// as they are and, where routers choose experts, as often again as it takes
+// to have every expert chosen.
 func (v *verifier) forward(ctx context.Context) error {
-	pairs, closer, err := v.sides()
+	p, err := v.sides()
 	if err != nil {
 		return err
 	}
-	defer closer()
+	defer p.a.ck.Close()
+	defer p.b.ck.Close()
+	routes := probe.Routes(p.b.net.Graph)
 	equal := true
-	for _, p := range pairs {
+	for route := range routes + 1 {
 		for _, prec := range []probe.Precision{probe.FP32, probe.BF16} {
-			v.o.Progress.Stage(fmt.Sprintf("running %s %s", p.name, prec), 2*v.ck.TotalBytes())
-			rep, err := probe.Compare(ctx, p.a.side(), p.b.side(), probe.Options{Tokens: p.b.tokens(), Precision: prec, Progress: v.o.Progress.Add})
+			name := "the network"
+			if route > 0 {
+				name = fmt.Sprintf("forced routing %d of %d", route, routes)
+			}
+			v.o.Progress.Stage(fmt.Sprintf("running %s %s", name, prec), 2*v.ck.TotalBytes())
+			rep, err := probe.Compare(ctx, p.a.side(), p.b.side(),
+				probe.Options{Tokens: p.b.tokens(), Precision: prec, Route: route, Progress: v.o.Progress.Add})
 			if err != nil {
 				return err
 			}
-			rep.Experts = p.b.opt.AllEx
 			v.res.Forward = append(v.res.Forward, rep)
 			equal = equal && rep.Equal
 			if !rep.Equal && v.man.Method == string(seal.Gauge) {
-				v.mismatch("", "", "outputs differ by up to %g of %g in %s (%s)", rep.MaxDiff, rep.MaxAbs, prec, p.name)
+				v.mismatch("", "", "outputs differ by up to %g of %g in %s (%s)", rep.MaxDiff, rep.MaxAbs, prec, name)
 			}
 		}
 	}
+	v.covered(p.b.net.Graph, routes)
 	v.res.BitExactForward = &equal
 	return nil
 }
 
-// pair is an original and a sealed network to run.
-type pair struct {
-	name string
-	a, b *model
+// covered says what the runs saw of the network.
+func (v *verifier) covered(g *graph.Graph, routes int) {
+	if routes > 0 {
+		v.res.Notes = append(v.res.Notes, fmt.Sprintf("experts: besides the network's own choice, %d runs in each precision with forced routing, in which every router chose every one of its experts at least once", routes))
+	}
+	opaque := map[string]bool{}
+	for i := range g.Nodes {
+		if n := &g.Nodes[i]; n.Op == graph.OpOpaque {
+			opaque[n.Name] = true
+		}
+	}
+	if len(opaque) > 0 {
+		v.res.Notes = append(v.res.Notes, "operations that are not run: "+strings.Join(slices.Sorted(maps.Keys(opaque)), ", ")+
+			"; what goes into them was compared, and what follows them with stand-in values")
+	}
+	for _, r := range v.res.Forward {
+		if !r.Finite {
+			v.res.Notes = append(v.res.Notes, fmt.Sprintf("outputs in %s are not all finite numbers: equal ones prove less there", r.Precision))
+			break
+		}
+	}
 }
+
+// pair is an original and a sealed network to run.
+type pair struct{ a, b *model }
 
 func (m *model) side() probe.Side { return probe.Side{Graph: m.net.Graph, Source: m} }
 
-// sides opens the networks: as they are and, where a router chooses experts,
-// once more with every expert taking part, so that none is missed.
-func (v *verifier) sides() (pairs []pair, closer func(), err error) {
+// sides opens both networks.
+func (v *verifier) sides() (p pair, err error) {
 	if v.o.Against == "" && v.o.Key == nil {
-		return nil, nil, fault.New(fault.Usage, "running needs the original").WithHint("give --against ORIGINAL, or the key")
+		return p, fault.New(fault.Usage, "running needs the original").WithHint("give --against ORIGINAL, or the key")
 	}
-	closer = func() {
-		for _, p := range pairs {
-			p.a.ck.Close()
-			p.b.ck.Close()
-		}
+	opt := arch.Options{Tokens: verifyTokens, AllowUnsealed: true}
+	if p.b, err = openModel(v.o.Sealed, opt); err != nil {
+		return p, err
 	}
-	defer func() {
-		if err != nil {
-			closer()
-		}
-	}()
-	for _, all := range []bool{false, true} {
-		opt := arch.Options{Tokens: verifyTokens, AllEx: all, AllowUnsealed: true}
-		p := pair{name: "the network"}
-		if all {
-			p.name = "all experts"
-			if !pairs[0].b.net.Sparse {
-				break
-			}
-		}
-		if p.b, err = openModel(v.o.Sealed, opt); err != nil {
-			return pairs, closer, err
-		}
-		if p.a, err = v.original(opt); err != nil {
-			p.b.ck.Close()
-			return pairs, closer, err
-		}
-		pairs = append(pairs, p)
+	if p.a, err = v.original(opt); err != nil {
+		p.b.ck.Close()
 	}
-	return pairs, closer, nil
+	return p, err
 }
 
 // original opens the original network, or takes the seal back in memory.

@@ -20,7 +20,7 @@ import (
 
 // Options are the choices of a caller that runs or analyses a graph.
 type Options struct {
-	Tokens        int  // length of the token sequence; at least 1
+	Tokens        int  // length of the token sequence; at least 1. A family may need more or bear less: Graph.Tokens says
 	AllEx         bool // route every token to every expert, so that each one counts
 	AllowUnsealed bool // let tensors and config keys pass that nobody knows
 }
@@ -77,15 +77,17 @@ func Types() []string {
 type model struct {
 	*graph.Builder
 	*config
-	opt    Options
-	shapes map[string][]int
-	layers int
-	vocab  int
-	hidden int
-	epsKey string // "rms_norm_eps" where the config has it; a default in code cannot move
-	needed int    // tensors that the experts built so far read
-	routed bool
-	warn   []string
+	opt      Options
+	shapes   map[string][]int
+	layers   int
+	vocab    int
+	hidden   int
+	epsKey   string // "rms_norm_eps" where the config has it; a default in code cannot move
+	needed   int    // tensors that the experts built so far read
+	routed   bool
+	reads    bool     // the network has text tokens
+	computed []string // endings of tensors that this family's runtime computes anew
+	warn     []string
 }
 
 // Build returns the forward pass of a checkpoint with the given config.json
@@ -101,8 +103,11 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 	if err != nil {
 		return nil, err
 	}
-	c.generic()
 	typ := c.text("model_type", "")
+	c.generic()
+	if !translators[typ] {
+		c.only("is_encoder_decoder", "false")
+	}
 	f, ok := families[typ]
 	if !ok {
 		return nil, fault.New(fault.Unsupported, "config.json: model_type %q is not supported", typ).
@@ -127,6 +132,9 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 	if err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "config.json does not describe a %s network", typ)
 	}
+	if !m.reads {
+		g.Tokens = 0
+	}
 	res := &Model{Type: typ, Layers: m.layers, Vocab: m.vocab, Sparse: m.routed, Graph: g, Warn: m.warn}
 	return res, m.compare(g, res)
 }
@@ -147,7 +155,7 @@ func (m *model) compare(g *graph.Graph, res *Model) error {
 		if _, ok := g.Weights()[name]; ok {
 			continue
 		}
-		if buffer(name) {
+		if buffer(name) || m.computes(name) {
 			res.Buffers = append(res.Buffers, name)
 		} else {
 			extra = append(extra, name)
@@ -182,9 +190,33 @@ func (m *model) compare(g *graph.Graph, res *Model) error {
 	return e
 }
 
+// TokenIDs is the leaf of the text's tokens.
+func (m *model) TokenIDs(shape ...int) graph.ID {
+	m.reads = true
+	return m.Builder.TokenIDs(shape...)
+}
+
+// atMost bounds the number of tokens by the length of a position table, and
+// atLeast by what a recurrence needs for all of its weights to take part. They
+// are called before anything is built.
+func (m *model) atMost(positions int) { m.retoken(min(m.opt.Tokens, positions)) }
+
+func (m *model) atLeast(tokens int) { m.retoken(max(m.opt.Tokens, tokens)) }
+
+func (m *model) retoken(n int) {
+	if n != m.opt.Tokens {
+		m.opt.Tokens = n
+		m.Builder = graph.NewBuilder(n)
+	}
+}
+
 // buffer reports whether a tensor is one that old checkpoints store and every
 // runtime computes anew.
-func buffer(name string) bool { return strings.HasSuffix(name, ".rotary_emb.inv_freq") }
+func buffer(name string) bool {
+	return strings.HasSuffix(name, ".rotary_emb.inv_freq") || name == "embeddings.position_ids" ||
+		strings.HasSuffix(name, ".embeddings.position_ids") ||
+		name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight" // of T5, read by no version
+}
 
 // widest returns the length of the longest axis of any tensor that has
 // elements: what a config may ask to allocate before shapes are compared.

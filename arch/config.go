@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,15 +18,50 @@ type config struct {
 	used map[string]bool
 	path string // prefix for messages, as in "rope_scaling."
 	errs *[]string
+
+	sections []*config // nested configurations of parts of the model
 }
 
 func parseConfig(data []byte) (*config, error) {
 	c := &config{used: map[string]bool{}, errs: &[]string{}}
-	if err := json.Unmarshal(data, &c.raw); err != nil {
+	if err := json.Unmarshal(PlainJSON(data), &c.raw); err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "config.json: not a JSON object")
 	}
 	return c, nil
 }
+
+// PlainJSON replaces the bare Infinity and NaN that Python writes, and no JSON
+// parser reads, by strings of the same length, so that offsets stay.
+func PlainJSON(data []byte) []byte {
+	if json.Valid(data) {
+		return data
+	}
+	out := bytes.Clone(data)
+	quoted := false
+	for i := 0; i < len(out); i++ {
+		switch c := out[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted:
+			for word, str := range map[string]string{"Infinity": infinite, "NaN": `"N"`} {
+				if bytes.HasPrefix(out[i:], []byte(word)) {
+					if i > 0 && out[i-1] == '-' { // no number: the sign goes inside
+						i--
+						word, str = "-"+word, str[:1]+"-"+str[1:]
+					}
+					copy(out[i:], str)
+					i += len(word) - 1
+				}
+			}
+		}
+	}
+	return out
+}
+
+// infinite is what PlainJSON makes of Infinity.
+const infinite = `"Infini"`
 
 func (c *config) has(key string) bool {
 	v, ok := c.raw[key]
@@ -116,6 +152,18 @@ func (c *config) sub(key string) *config {
 	return n
 }
 
+// section returns the nested configuration of a part of the model, an empty one
+// when it is absent. Its unknown keys count as the whole's.
+func (c *config) section(key string) *config {
+	n := c.sub(key)
+	if n == nil {
+		n = &config{used: map[string]bool{}, path: c.path + key + ".", errs: c.errs}
+	}
+	n.generic()
+	c.sections = append(c.sections, n)
+	return n
+}
+
 // unknown returns the keys that nobody read and that are not known to leave
 // the function alone, sorted.
 func (c *config) unknown() []string {
@@ -124,6 +172,9 @@ func (c *config) unknown() []string {
 		if !c.used[k] && !inert[k] {
 			out = append(out, c.path+k)
 		}
+	}
+	for _, s := range c.sections {
+		out = append(out, s.unknown()...)
 	}
 	sort.Strings(out)
 	return out
@@ -149,6 +200,8 @@ var inert = func() map[string]bool {
 		remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
 		gradient_checkpointing use_return_dict unsloth_fixed unsloth_version
 		transformers.js_config is_llama_config max_sequence_length
+		attention_probs_dropout_prob hidden_dropout_prob classifier_dropout activation_dropout dropout_rate
+		encoder_layerdrop decoder_layerdrop layerdrop drop_path_rate init_std output_past
 	`) {
 		m[k] = true
 	}
@@ -159,7 +212,6 @@ var inert = func() map[string]bool {
 // would change the function.
 func (c *config) generic() {
 	c.only("pruned_heads", "{}", "null")
-	c.only("is_encoder_decoder", "false")
 	c.only("add_cross_attention", "false")
 	c.only("cross_attention_hidden_size", "null")
 	c.only("chunk_size_feed_forward", "0")

@@ -7,40 +7,33 @@ import (
 	"github.com/neuroseal/neuroseal/graph"
 )
 
-// experts is a sparse mixture of gated MLPs.
+// experts is a sparse mixture of gated MLPs, each with tensors of its own.
 type experts struct {
-	n, k      int
-	dim       int
-	act       graph.Op
-	normalise bool // divide the chosen experts' weights by their sum
-	router    string
-	names     [3]string // gate, up, down
-	prefix    string
+	router router
+	dim    int
+	act    graph.Op
+	names  [3]string // gate, up, down
+	prefix string    // between the block's path and the expert's number
 }
 
-// sparse computes all experts and weighs them by the router: zero for those
-// that were not chosen. With Options.AllEx every expert keeps its weight, so
-// that a comparison of two checkpoints misses none.
+// gateUpDown is how most families call an expert's three matrices.
+var gateUpDown = [3]string{"gate_proj", "up_proj", "down_proj"}
+
+// sparse computes all experts and adds them up by the router's weights.
 func (m *model) sparse(x graph.ID, name string, e experts) graph.ID {
-	m.routed = true
-	if m.needed += 3 * e.n; m.needed > len(m.shapes) {
-		if m.needed-3*e.n <= len(m.shapes) { // once
+	n := e.router.n
+	if m.needed += 3 * n; m.needed > len(m.shapes) {
+		if m.needed-3*n <= len(m.shapes) { // once
 			m.failf("config.json: its experts need %d tensors and more, but the checkpoint holds %d", m.needed, len(m.shapes))
 		}
 		return x
 	}
-	p := m.Apply(graph.OpSoftmax, m.linear(x, name+e.router, e.n, false))
-	if !m.opt.AllEx {
-		p = m.Mul(p, m.TopKMask(p, e.k))
-	}
-	if e.normalise {
-		p = m.Div(p, m.Sum(p))
-	}
+	p := m.route(x, name, e.router)
 	var y graph.ID
-	for i := range e.n {
-		n := fmt.Sprintf("%s.%s%d.", name, e.prefix, i)
-		h := m.Apply(e.act, m.linear(x, n+e.names[0], e.dim, false))
-		h = m.linear(m.Mul(h, m.linear(x, n+e.names[1], e.dim, false)), n+e.names[2], m.hidden, false)
+	for i := range n {
+		at := fmt.Sprintf("%s.%s%d.", name, e.prefix, i)
+		h := m.Apply(e.act, m.linear(x, at+e.names[0], e.dim, false))
+		h = m.linear(m.Mul(h, m.linear(x, at+e.names[1], e.dim, false)), at+e.names[2], m.hidden, false)
 		h = m.Mul(h, m.Slice(p, 1, i, i+1))
 		if i == 0 {
 			y = h
@@ -51,23 +44,33 @@ func (m *model) sparse(x graph.ID, name string, e experts) graph.ID {
 	return y
 }
 
-// expertCount reads the number of experts, which transformers 4 and 5 spell
-// differently for the same family.
-func (m *model) expertCount(def int) int {
-	n := m.dim("num_local_experts", m.dim("num_experts", def))
-	if m.config.has("num_experts") && m.dim("num_experts", def) != n {
-		m.failf("config.json: num_experts and num_local_experts differ")
-	}
-	return n
+// copies repeats x [T,d] for n experts: [n,T,d].
+func (m *model) copies(x graph.ID, n int) graph.ID {
+	s := m.Shape(x)
+	return m.Expand(m.Reshape(x, 1, s[0], s[1]), n, s[0], s[1])
 }
 
-func (m *model) topK(def, n int) int {
-	k := m.dim("num_experts_per_tok", def)
-	if k > n {
-		m.failf("config.json: num_experts_per_tok %d exceeds the %d experts", k, n)
-		return n
+// blend adds up y [n,T,d] by the weights p [T,n].
+func (m *model) blend(y, p graph.ID) graph.ID {
+	s := m.Shape(y)
+	w := m.Reshape(m.Transpose(p, 1, 0), s[0], s[1], 1)
+	return m.total(m.Mul(y, w))
+}
+
+// total adds up y [n,T,d] along the experts.
+func (m *model) total(y graph.ID) graph.ID {
+	s := m.Shape(y)
+	return m.Reshape(m.Sum(m.Transpose(y, 1, 2, 0)), s[1], s[2])
+}
+
+// eachExpert multiplies x [n,T,in] by the weight of each expert, stored
+// [n,in,out], or [n,out,in] when rows is set.
+func (m *model) eachExpert(x graph.ID, name string, out int, rows bool) graph.ID {
+	s := m.Shape(x)
+	if rows {
+		return m.MatMul(x, m.Transpose(m.Weight(name, s[0], out, s[2]), 0, 2, 1))
 	}
-	return k
+	return m.MatMul(x, m.Weight(name, s[0], s[2], out))
 }
 
 // mixtral: Mistral's attention, sparse experts in every layer.
@@ -78,8 +81,9 @@ func mixtral(m *model) []graph.ID {
 	m.fullRotary(&a, 1e6)
 	n := m.expertCount(8)
 	e := experts{
-		n: n, k: m.topK(2, n), dim: m.dim("intermediate_size", 0), act: m.activation("hidden_act", "silu"),
-		normalise: true, router: ".gate", prefix: "experts.", names: [3]string{"w1", "w3", "w2"},
+		router: router{n: n, k: m.topK("num_experts_per_tok", 2, n), weight: ".gate", score: graph.OpSoftmax, normalise: true},
+		dim:    m.dim("intermediate_size", 0), act: m.activation("hidden_act", "silu"),
+		prefix: "experts.", names: [3]string{"w1", "w3", "w2"},
 	}
 	x := m.embed(s)
 	a.window = m.window(0)
@@ -95,6 +99,28 @@ func mixtral(m *model) []graph.ID {
 	return []graph.ID{m.finish(x, s, m.rmsNorm)}
 }
 
+// qwenExperts reads the experts of Qwen's mixtures, whose channels dim names;
+// def are the class's numbers of experts, of those chosen, and of channels.
+func (m *model) qwenExperts(dim string, def [3]int, normalise bool) experts {
+	n := m.expertCount(def[0])
+	return experts{
+		router: router{
+			n: n, k: m.topK("num_experts_per_tok", def[1], n), weight: ".gate", score: graph.OpSoftmax,
+			normalise: m.boolean("norm_topk_prob", normalise),
+		},
+		dim: m.dim(dim, def[2]), act: m.activation("hidden_act", "silu"),
+		prefix: "experts.", names: gateUpDown,
+	}
+}
+
+// sparseLayers reads which layers of Qwen's mixtures have experts.
+func (m *model) sparseLayers() func(i int) bool {
+	step := m.dim("decoder_sparse_step", 1)
+	var only []int
+	m.get("mlp_only_layers", &only)
+	return func(i int) bool { return !slices.Contains(only, i) && (i+1)%step == 0 }
+}
+
 // qwen3moe: Qwen3's attention, sparse experts in some layers.
 func qwen3moe(m *model) []graph.ID {
 	s := m.open(1e-6, false)
@@ -108,18 +134,11 @@ func qwen3moe(m *model) []graph.ID {
 		w = 0
 	}
 	m.count("max_window_layers", 28) // not read by Qwen3-MoE's code
-	n := m.expertCount(128)
-	e := experts{
-		n: n, k: m.topK(8, n), dim: m.dim("moe_intermediate_size", 768), act: m.activation("hidden_act", "silu"),
-		normalise: m.boolean("norm_topk_prob", false), router: ".gate", prefix: "experts.",
-		names: [3]string{"gate_proj", "up_proj", "down_proj"},
-	}
+	e := m.qwenExperts("moe_intermediate_size", [3]int{128, 8, 768}, false)
 	dense := m.dense(m.dim("intermediate_size", 6144), e.act, false)
-	step := m.dim("decoder_sparse_step", 1)
-	var only []int
-	m.get("mlp_only_layers", &only)
+	sparse := m.sparseLayers()
 	return m.decoder(s, a, always(w), func(i int) func(graph.ID, string) graph.ID {
-		if slices.Contains(only, i) || (i+1)%step != 0 {
+		if !sparse(i) {
 			return dense(i)
 		}
 		return func(h graph.ID, name string) graph.ID { return m.sparse(h, name, e) }

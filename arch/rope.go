@@ -12,6 +12,7 @@ type rope struct {
 	dim    int // rotary dimensions of a head
 	freq   []float64
 	factor float64
+	pairs  bool // neighbours (2i, 2i+1) turn together, not (i, i+dim/2)
 }
 
 // ropeParams are the parameters in transformers 5's rope_parameters or
@@ -221,19 +222,28 @@ func (m *model) longrope(r *rope, p ropeParams) {
 	c.number("short_mscale", 0)
 }
 
-// apply rotates q [heads,T,hd] pair by pair (i, i+dim/2); the dimensions
-// past dim pass.
+// apply rotates q [heads,T,hd] pair by pair; the dimensions past dim pass.
 func (r rope) apply(m *model, q graph.ID, hd int, cos, sin graph.ID) graph.ID {
 	x := q
 	if r.dim < hd {
 		x = m.Slice(q, 2, 0, r.dim)
 	}
-	half := m.Concat(2, m.Apply(graph.OpNeg, m.Slice(x, 2, r.dim/2, r.dim)), m.Slice(x, 2, 0, r.dim/2))
-	y := m.Add(m.Mul(x, cos), m.Mul(half, sin))
+	y := m.Add(m.Mul(x, cos), m.Mul(r.turned(m, x), sin))
 	if r.dim < hd {
 		y = m.Concat(2, y, m.Slice(q, 2, r.dim, hd))
 	}
 	return y
+}
+
+// turned is x with every pair (a, b) replaced by (-b, a).
+func (r rope) turned(m *model, x graph.ID) graph.ID {
+	if !r.pairs {
+		return m.Concat(2, m.Apply(graph.OpNeg, m.Slice(x, 2, r.dim/2, r.dim)), m.Slice(x, 2, 0, r.dim/2))
+	}
+	s := m.Shape(x)
+	y := m.Reshape(x, s[0], s[1], r.dim/2, 2)
+	y = m.Concat(3, m.Apply(graph.OpNeg, m.Slice(y, 3, 1, 2)), m.Slice(y, 3, 0, 1))
+	return m.Reshape(y, s...)
 }
 
 // tables returns cosine and sine of positions 0 … tokens-1, [T,dim].
@@ -243,7 +253,11 @@ func (r rope) tables(m *model) (cos, sin graph.ID) {
 	for p := range t {
 		for i, f := range r.freq {
 			a := float64(float32(p) * float32(f))
-			for _, j := range []int{i, i + r.dim/2} {
+			at := []int{i, i + r.dim/2}
+			if r.pairs {
+				at = []int{2 * i, 2*i + 1}
+			}
+			for _, j := range at {
 				c[p*r.dim+j] = float32(math.Cos(a) * r.factor)
 				s[p*r.dim+j] = float32(math.Sin(a) * r.factor)
 			}

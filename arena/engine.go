@@ -24,6 +24,49 @@ type Engine interface {
 	Run(ctx context.Context, t Task, report func(step int, loss float64)) (*Result, error)
 }
 
+// Preparer is an Engine that opens a task's model once for all that an Engine's
+// methods say and do about it.
+type Preparer interface {
+	// Prepare returns an error where Engine.Check would.
+	Prepare(ctx context.Context, t Task) (Prepared, error)
+}
+
+// Prepared is a task that is ready to run, once.
+type Prepared interface {
+	Memory() int64 // as Engine.Memory
+	Run(ctx context.Context, report func(step int, loss float64)) (*Result, error)
+	Close()
+}
+
+// prepare makes any engine's task ready.
+func prepare(ctx context.Context, e Engine, t Task) (Prepared, error) {
+	if p, ok := e.(Preparer); ok {
+		return p.Prepare(ctx, t)
+	}
+	if err := e.Check(ctx, t); err != nil {
+		return nil, err
+	}
+	need, err := e.Memory(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return &checked{e, t, need}, nil
+}
+
+// checked is a task of an engine that opens it anew for every question.
+type checked struct {
+	e    Engine
+	t    Task
+	need int64
+}
+
+func (c *checked) Memory() int64 { return c.need }
+func (c *checked) Close()        {}
+
+func (c *checked) Run(ctx context.Context, report func(int, float64)) (*Result, error) {
+	return c.e.Run(ctx, c.t, report)
+}
+
 // EvalSteps are the steps after which held-out texts are looked at: n of them,
 // evenly spaced, the last one after the last step; 0 comes first.
 func (t Trial) EvalSteps() []int {

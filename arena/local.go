@@ -97,17 +97,15 @@ func (l *local) fail(err error) {
 
 // task runs one task when there is memory for it.
 func (l *local) task(ctx context.Context, t Task) error {
-	err := l.e.Check(ctx, t)
+	p, err := prepare(ctx, l.e, t)
 	if fault.KindOf(err) == fault.Unsupported {
 		return l.each(impossible(t.Trial, err))
 	}
 	if err != nil {
 		return err
 	}
-	need, err := l.e.Memory(ctx, t)
-	if err != nil {
-		return err
-	}
+	defer p.Close()
+	need := p.Memory()
 	if !l.take(t, need) {
 		return nil
 	}
@@ -115,7 +113,7 @@ func (l *local) task(ctx context.Context, t Task) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	r, err := l.e.Run(ctx, t, func(n int, loss float64) {
+	r, err := p.Run(ctx, func(n int, loss float64) {
 		if l.step != nil {
 			l.step(t.Trial, n, loss)
 		}

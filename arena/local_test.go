@@ -108,3 +108,32 @@ func TestRunTask(t *testing.T) {
 		}
 	}
 }
+
+// preparing is an engine that counts how often a task is opened.
+type preparing struct {
+	Engine
+	opened, closed, runs int
+}
+
+func (e *preparing) Prepare(context.Context, Task) (Prepared, error) {
+	e.opened++
+	return &ready{e}, nil
+}
+
+type ready struct{ e *preparing }
+
+func (r *ready) Memory() int64 { return 1 }
+func (r *ready) Close()        { r.e.closed++ }
+func (r *ready) Run(context.Context, func(int, float64)) (*Result, error) {
+	r.e.runs++
+	return NewResult(Trial{}), nil
+}
+
+// TestLocalPreparesOnce: an engine that can opens a task once.
+func TestLocalPreparesOnce(t *testing.T) {
+	e := &preparing{}
+	err := Local(e, 1, 0, nil)(context.Background(), []Task{{}}, func(*Result) error { return nil })
+	if err != nil || e.opened != 1 || e.closed != 1 || e.runs != 1 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

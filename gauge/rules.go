@@ -2,6 +2,7 @@ package gauge
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
@@ -11,213 +12,152 @@ import (
 // and returns the scale of its result.
 func (s *solver) node(id graph.ID) (scale, error) {
 	n := &s.g.Nodes[id]
-	rank := len(n.Shape)
-	switch n.Op {
-	case graph.OpWeight, graph.OpConst, graph.OpTokens:
-		return nil, nil
-	case graph.OpEmbedding:
-		return s.embedding(n), nil
-	case graph.OpLinear:
-		return s.linear(n), nil
-	case graph.OpMatMul:
-		return s.matmul(n), nil
-	case graph.OpAdd, graph.OpSub:
-		return s.equate(n.Shape, s.val(n.In[0]), s.val(n.In[1])), nil
-	case graph.OpMul, graph.OpDiv:
-		return s.product(n), nil
-	case graph.OpAddScalar:
-		if n.Scalar == 0 {
-			return s.val(n.In[0]), nil
-		}
-		s.pinAll(s.val(n.In[0]))
-		return nil, nil
-	case graph.OpMulScalar, graph.OpNeg, graph.OpReLU, graph.OpExpand:
-		// Positive factors pass; an expanded axis does not vary.
-		return s.val(n.In[0]), nil
-	case graph.OpRMSNorm:
-		return s.rmsNorm(n), nil
-	case graph.OpSum:
-		return s.reduce(s.val(n.In[0])), nil
-	case graph.OpTopKMask:
-		// The order of the elements is all that counts.
-		s.reduce(s.val(n.In[0]))
-		return nil, nil
-	case graph.OpReshape:
-		from := s.g.Shape(n.In[0])
-		return s.each(n.In[0], func(p part) part { return p.reshape(from, n.Shape) }), nil
-	case graph.OpTranspose:
-		return s.each(n.In[0], func(p part) part { return p.transpose(n.Perm) }), nil
-	case graph.OpSlice:
-		return s.each(n.In[0], func(p part) part { return p.slice(n.Axis, n.Start, n.End) }), nil
-	case graph.OpConcat:
-		return s.concat(n, rank), nil
-	case graph.OpSiLU, graph.OpGELU, graph.OpGELUTanh, graph.OpTanh, graph.OpSigmoid, graph.OpSoftmax:
-		s.pinAll(s.val(n.In[0]))
-		return nil, nil
-	case graph.OpInvalid:
+	if n.Op == graph.OpInvalid {
 		return nil, fmt.Errorf("invalid operation")
 	}
-	// An operation without a rule pins everything that goes into it.
+	s.void[id] = s.isVoid(n)
+	s.ids[id] = s.idsChoice(id, n)
+	var v scale
+	switch by := s.common(n); {
+	case n.Op == graph.OpIndex && s.ids[n.In[1]] != nil:
+		v, s.by[id] = s.choose(n)
+	case by != nil:
+		v, s.by[id] = s.lifted(n, by)
+	default:
+		v = s.rule(n)
+	}
+	if n.Int { // integers stand for positions and truth values
+		s.by[id] = nil
+		return nil, nil
+	}
+	return v, nil
+}
+
+// rule is the table of spec/rules.md.
+func (s *solver) rule(n *graph.Node) scale {
+	switch n.Op {
+	case graph.OpWeight, graph.OpConst, graph.OpTokens, graph.OpInput, graph.OpOneHot:
+		return nil
+	case graph.OpEmbedding:
+		return s.embedding(n)
+	case graph.OpLinear:
+		return s.linear(n)
+	case graph.OpMatMul:
+		return s.matmul(n)
+	case graph.OpConv:
+		return s.conv(n)
+	case graph.OpAdd, graph.OpSub, graph.OpMaximum, graph.OpMinimum:
+		return s.meet(n, n.In[0], n.In[1])
+	case graph.OpEqual, graph.OpLess:
+		s.meet(n, n.In[0], n.In[1])
+		return nil
+	case graph.OpWhere:
+		// A positive factor keeps what is zero zero, so cond is free.
+		return s.meet(n, n.In[1], n.In[2])
+	case graph.OpNot, graph.OpAnd, graph.OpOr:
+		return nil
+	case graph.OpMul, graph.OpDiv:
+		return s.product(n)
+	case graph.OpMulScalar, graph.OpNeg, graph.OpAbs, graph.OpReLU, graph.OpLeakyReLU:
+		return s.val(n.In[0])
+	case graph.OpAddScalar, graph.OpClamp, graph.OpPow:
+		return s.scalar(n)
+	case graph.OpRMSNorm, graph.OpLayerNorm:
+		return s.norm(n)
+	case graph.OpSum, graph.OpMax, graph.OpCumSum, graph.OpTopKValues:
+		return s.reduce(s.val(n.In[0]))
+	case graph.OpTopKMask, graph.OpTopKIndices, graph.OpArgMax:
+		// The order of the elements is all that counts.
+		s.reduce(s.val(n.In[0]))
+		return nil
+	case graph.OpScatter, graph.OpScatterAdd:
+		return s.scatter(n)
+	}
+	if n.Op.Move() {
+		return s.move(n)
+	}
+	// What bends (SiLU, exp, softmax, …) has no scale. An operation without a
+	// rule, known or not, pins everything that goes into it.
 	for _, in := range n.In {
 		s.pinAll(s.val(in))
 	}
-	return nil, nil
+	return nil
 }
 
-func (s *solver) each(in graph.ID, f func(part) part) scale {
-	v := s.val(in)
-	out := make(scale, len(v))
-	for i, p := range v {
-		out[i] = f(p)
+// meet makes two operands scale alike. One that is zero everywhere, whatever
+// its factor, takes the other's.
+func (s *solver) meet(n *graph.Node, x, y graph.ID) scale {
+	switch rank := len(n.Shape); {
+	case s.void[x]:
+		return s.val(y).align(rank)
+	case s.void[y]:
+		return s.val(x).align(rank)
 	}
-	return out
+	return s.equate(n.Shape, s.val(x), s.val(y))
 }
 
-// embedding: which rows are read depends on the input, so all rows share one
-// factor, which belongs to the columns.
-func (s *solver) embedding(n *graph.Node) scale {
-	w := n.In[0]
-	shape := s.g.Shape(w)
-	if _, ok := s.leafOf[w]; !ok && s.g.Nodes[w].Op == graph.OpWeight {
-		l := s.define(w, nil)
-		v := s.setPart(l, []int{1, shape[1]}, false)
-		return v.align(len(n.Shape))
-	}
-	var out scale
-	for _, p := range s.val(w) {
-		t := s.reduce(scale{p.transpose([]int{1, 0})})
-		for _, q := range t {
-			out = append(out, q.transpose([]int{1, 0}))
+// isVoid reports whether a value is a constant that no positive factor
+// changes: zeros and infinities. A constant that is zero in places only is not,
+// nor a product with zeros: rotary tables have both at the first position.
+func (s *solver) isVoid(n *graph.Node) bool {
+	switch {
+	case n.Op == graph.OpConst:
+		// One token may be all that makes a table of positions zero.
+		if s.g.Tokens == 1 && len(n.Data) > 1 {
+			return false
 		}
-	}
-	return out.align(len(n.Shape))
-}
-
-// linear contracts the last axis of x with the weight's input axis. A weight
-// met for the first time takes the inverse of x on its columns and one free
-// factor per row: nothing else is possible, and no freedom is counted twice.
-func (s *solver) linear(n *graph.Node) scale {
-	x, w := n.In[0], n.In[1]
-	xr := len(s.g.Shape(x))
-	xv := s.val(x)
-	shape := s.g.Shape(w)
-	out, in := 0, 1
-	if n.Transposed {
-		out, in = 1, 0
-	}
-	if _, ok := s.leafOf[w]; !ok && s.g.Nodes[w].Op == graph.OpWeight {
-		if cols, rest, ok := s.columns(xv, xr); ok {
-			l := s.define(w, nil)
-			d := []int{1, 1}
-			d[out] = shape[out]
-			rows := s.setPart(l, d, false)[0]
-			if cols != nil {
-				d := []int{1, 1}
-				d[in] = cols.len()
-				s.leaves[l].scale = append(s.leaves[l].scale, part{d, cols})
-			}
-			od := ones(xr)
-			od[xr-1] = shape[out]
-			return append(rest, part{od, rows.v})
-		}
-	}
-	mapW := []int{xr - 1, -1}
-	if n.Transposed {
-		mapW = []int{-1, xr - 1}
-	}
-	mapX := make([]int, xr)
-	for i := range mapX {
-		mapX[i] = i
-	}
-	mapX[xr-1] = -1
-	return s.contract(xr, xv, mapX, s.val(w), mapW, 0)
-}
-
-// columns splits x into what varies along the last axis only (negated, for the
-// weight's columns) and the rest. ok is false when a part mixes the two.
-func (s *solver) columns(x scale, rank int) (cols vec, rest scale, ok bool) {
-	for _, p := range x {
-		k := p.dims[rank-1]
-		switch {
-		case k == 1:
-			rest = append(rest, p)
-		case size(p.dims) != k:
-			return nil, nil, false
-		case cols == nil:
-			cols = s.negated(p.v)
-		default:
-			cols = s.sys.sum(cols, p.v, -1)
-		}
-	}
-	return cols, rest, true
-}
-
-// negated returns -v. The readers of one value, thousands of experts among
-// them, share one array.
-func (s *solver) negated(v vec) vec {
-	n, ok := s.negs[&v[0]]
-	if !ok {
-		n = negative(s.sys.resolved(v))
-		s.negs[&v[0]] = n
-	}
-	return n
-}
-
-// matmul contracts two activations (or any two values).
-func (s *solver) matmul(n *graph.Node) scale {
-	r := len(n.Shape)
-	mapA, mapB := make([]int, r), make([]int, r)
-	for i := range r {
-		mapA[i], mapB[i] = i, i
-	}
-	mapA[r-1], mapB[r-2] = -1, -1
-	var flags uint8
-	if !s.param[n.In[0]] && !s.param[n.In[1]] {
-		flags = flagQK
-	}
-	out := s.contract(r, s.val(n.In[0]), mapA, s.val(n.In[1]), mapB, flags)
-	if flags != 0 {
-		for _, p := range out {
-			s.sys.mark(p.v, flagVO)
-		}
-	}
-	return out
-}
-
-// contract sums over one axis (mapped to -1) of each operand; the others are
-// mapped to axes of the result. The products must scale alike along it.
-func (s *solver) contract(rank int, a scale, mapA []int, b scale, mapB []int, flag uint8) scale {
-	var out, along scale
-	split := func(v scale, m []int) {
-		k := slices.Index(m, -1)
-		for _, p := range v {
-			q := part{ones(rank + 1), nil}
-			perm := make([]int, 0, len(m)) // p's axes in the result's order, contracted axis last
-			for o := range rank {
-				if i := slices.Index(m, o); i >= 0 {
-					perm = append(perm, i)
-					q.dims[o] = p.dims[i]
-				}
-			}
-			perm = append(perm, k)
-			q.dims[rank] = p.dims[k]
-			q.v = p.transpose(perm).v
-			if p.dims[k] == 1 {
-				out = append(out, part{q.dims[:rank], q.v})
-				continue
-			}
-			along = append(along, q)
-			if flag != 0 {
-				s.sys.mark(p.v, flag)
+		for _, x := range n.Data {
+			if x != 0 && !math.IsInf(float64(x), 0) {
+				return false
 			}
 		}
+		return true
+	case n.Op == graph.OpConcat:
+		for _, in := range n.In {
+			if !s.void[in] {
+				return false
+			}
+		}
+		return true
+	case n.Op.Move(), n.Op == graph.OpNeg:
+		return s.void[n.In[0]]
 	}
-	split(a, mapA)
-	split(b, mapB)
-	for _, p := range s.reduce(along) {
-		out = append(out, part{p.dims[:rank], p.v})
+	return false
+}
+
+// powers are those that every runtime computes by multiplying, dividing and
+// taking square roots, so that factors pass through them exactly.
+var powers = map[float64]struct{ num, den int64 }{
+	-2: {-2, 1}, -1: {-1, 1}, -0.5: {-1, 2}, 0.5: {1, 2}, 1: {1, 1}, 2: {2, 1}, 3: {3, 1},
+}
+
+// scalar is an operation with a constant; what does not pass is pinned.
+func (s *solver) scalar(n *graph.Node) scale {
+	v := s.val(n.In[0])
+	switch n.Op {
+	case graph.OpAddScalar:
+		if n.Scalar == 0 {
+			return v
+		}
+	case graph.OpClamp:
+		if (n.Min == 0 || math.IsInf(n.Min, -1)) && (n.Max == 0 || math.IsInf(n.Max, 1)) {
+			return v
+		}
+	case graph.OpPow:
+		if n.Scalar == 0 {
+			return nil // one everywhere
+		}
+		if p, ok := powers[n.Scalar]; ok {
+			s.roots = s.roots || p.den > 1
+			out := make(scale, len(v))
+			for i, x := range v {
+				out[i] = part{x.dims, s.sys.resolved(x.v).times(p.num, p.den)}
+			}
+			return out
+		}
 	}
-	return out
+	s.pinAll(v)
+	return nil
 }
 
 // product adds log-scales; quotient subtracts them. A vector of the checkpoint
@@ -231,25 +171,29 @@ func (s *solver) product(n *graph.Node) scale {
 			}
 		}
 	}
-	a, b := s.val(n.In[0]).align(rank), s.val(n.In[1]).align(rank)
-	if n.Op == graph.OpDiv {
-		b = s.each(n.In[1], func(p part) part { return part{p.dims, negative(p.v)} }).align(rank)
-	}
-	out := slices.Clone(a)
-	for _, q := range b {
-		i := slices.IndexFunc(out, func(p part) bool { return slices.Equal(p.dims, q.dims) })
-		if i < 0 {
-			out = append(out, q)
-			continue
+	out := slices.Clone(s.val(n.In[0]).align(rank))
+	for _, q := range s.val(n.In[1]).align(rank) {
+		if n.Op == graph.OpDiv {
+			q.v = negative(q.v)
 		}
-		out[i] = part{q.dims, s.sys.sum(out[i].v, q.v, 1)}
+		out = s.plus(out, q)
 	}
 	return out
 }
 
-// rmsNorm: its input must scale as one, by the square root of what eps scales
-// by, and not at all when eps is fixed in the code; its result never scales.
-func (s *solver) rmsNorm(n *graph.Node) scale {
+// plus adds a part to a scale.
+func (s *solver) plus(v scale, q part) scale {
+	i := slices.IndexFunc(v, func(p part) bool { return slices.Equal(p.dims, q.dims) })
+	if i < 0 {
+		return append(v, q)
+	}
+	v[i] = part{q.dims, s.sys.sum(v[i].v, q.v, 1)}
+	return v
+}
+
+// norm: its input must scale as one, by the square root of what eps scales by,
+// and not at all when eps is fixed in the code; its result never scales.
+func (s *solver) norm(n *graph.Node) scale {
 	v := s.val(n.In[0])
 	if n.Scalar == 0 {
 		s.reduce(v)
@@ -257,41 +201,4 @@ func (s *solver) rmsNorm(n *graph.Node) scale {
 	}
 	s.equate(n.Shape, v, scale{uniform(len(n.Shape), s.eps[n.EpsKey])})
 	return nil
-}
-
-// concat joins the inputs' scales along one axis.
-func (s *solver) concat(n *graph.Node, rank int) scale {
-	ins := make([]scale, len(n.In))
-	empty := true
-	for i, in := range n.In {
-		ins[i] = s.val(in)
-		empty = empty && len(ins[i]) == 0
-	}
-	if empty {
-		return nil
-	}
-	d := union(rank, ins...)
-	d[n.Axis] = n.Shape[n.Axis]
-	if size(d) > formLimit {
-		for _, v := range ins {
-			s.pinAll(v)
-		}
-		return nil
-	}
-	arrays := make([]vec, len(n.In))
-	widths := make([]int, len(n.In))
-	inner := size(d[n.Axis+1:])
-	for i, in := range n.In {
-		di := slices.Clone(d)
-		di[n.Axis] = s.g.Shape(in)[n.Axis]
-		widths[i] = di[n.Axis] * inner
-		arrays[i] = s.flat(ins[i], di)
-	}
-	var out vec
-	for o := range size(d[:n.Axis]) {
-		for i, a := range arrays {
-			out.append(a.slice(o*widths[i], (o+1)*widths[i]))
-		}
-	}
-	return scale{{d, out}}
 }

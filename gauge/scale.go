@@ -165,6 +165,28 @@ func (p part) slice(axis, start, end int) part {
 	return part{dims, out}
 }
 
+// take keeps the elements of one axis with the given places, in that order.
+func (p part) take(axis int, at []int) part {
+	if p.dims[axis] == 1 {
+		return p
+	}
+	outer, inner, n := size(p.dims[:axis]), size(p.dims[axis+1:]), p.dims[axis]
+	var out vec
+	for o := range outer {
+		for i := 0; i < len(at); {
+			j := i + 1
+			for j < len(at) && at[j] == at[j-1]+1 {
+				j++
+			}
+			out.append(p.v.slice((o*n+at[i])*inner, (o*n+at[j-1]+1)*inner))
+			i = j
+		}
+	}
+	dims := slices.Clone(p.dims)
+	dims[axis] = len(at)
+	return part{dims, out}
+}
+
 // reshape moves a part of a value of shape from to shape to. Runs of axes with
 // equal products are matched; inside a run the part is enumerated only when it
 // varies there.

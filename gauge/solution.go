@@ -101,22 +101,13 @@ type stretch struct {
 // assembly turns the solved system into groups and segments.
 type assembly struct {
 	*solver
-	sol        *Solution
-	free       []stretch         // in order of variables
-	transposed map[graph.ID]bool // weights stored [in,out]
-	encoded    map[*run][]Segment
+	sol     *Solution
+	free    []stretch // in order of variables
+	encoded map[*run][]Segment
 }
 
 func (s *solver) solution() *Solution {
-	a := &assembly{
-		solver: s, sol: &Solution{Residual: -1},
-		transposed: map[graph.ID]bool{}, encoded: map[*run][]Segment{},
-	}
-	for i := range s.g.Nodes {
-		if n := &s.g.Nodes[i]; n.Op == graph.OpLinear && n.Transposed {
-			a.transposed[n.In[1]] = true
-		}
-	}
+	a := &assembly{solver: s, sol: &Solution{Residual: -1}, encoded: map[*run][]Segment{}}
 	a.stretches()
 	a.groups()
 	a.epsilons()
@@ -144,13 +135,33 @@ func (a *assembly) stretches() {
 			a.touch(r, func(f *stretch, _ term) { f.flags |= m.flag })
 		}
 	}
+	whole := func(f *stretch, t term) { f.lcm = f.lcm / gcd(f.lcm, t.den) * t.den }
 	for _, b := range a.sys.blocks {
 		for _, p := range b.pieces {
 			if p.bound {
-				a.touch(run{p.n, p.ts}, func(f *stretch, t term) { f.lcm = f.lcm / gcd(f.lcm, t.den) * t.den })
+				a.touch(run{p.n, p.ts}, whole)
 			}
 		}
 	}
+	for _, v := range a.rooted() {
+		for _, p := range v {
+			for _, r := range a.sys.resolved(p.v) {
+				a.touch(r, whole)
+			}
+		}
+	}
+}
+
+// rooted returns the scales that may have fractions which no variable has.
+func (a *assembly) rooted() []scale {
+	if !a.roots {
+		return nil
+	}
+	out := slices.Clone(a.vals)
+	for _, l := range a.leaves {
+		out = append(out, l.scale)
+	}
+	return out
 }
 
 // settle brings every bound piece down to free variables.
@@ -321,57 +332,16 @@ func compress(ax Axis) Axis {
 }
 
 // inputAxis returns the axis of a weight that its first reader contracts, or
-// the last axis of an embedding.
+// the last axis of what is looked up or multiplied element by element.
 func (a *assembly) inputAxis(id graph.ID) int {
 	shape := a.g.Shape(id)
 	if len(shape) < 2 {
 		return -1
 	}
-	if a.transposed[id] {
-		return len(shape) - 2
+	if axis, ok := a.input[id]; ok {
+		return axis
 	}
 	return len(shape) - 1
-}
-
-// why names the operation that fixes a weight.
-func (a *assembly) why(l int) string {
-	for _, p := range a.leaves[l].scale {
-		for _, r := range p.v {
-			for _, t := range r.ts {
-				if q := a.sys.piece(t.v); q.bound && q.reason >= 0 {
-					return a.explain(int(q.reason))
-				}
-			}
-		}
-	}
-	return "every factor is fixed by what reads it"
-}
-
-func (a *assembly) explain(node int) string {
-	switch {
-	case node == len(a.g.Nodes):
-		return "its scale would reach the output"
-	case node > len(a.g.Nodes):
-		return "tied to another tensor that cannot move"
-	}
-	n := &a.g.Nodes[node]
-	at := ""
-	if n.Scope != "" {
-		at = " in " + n.Scope
-	}
-	switch n.Op {
-	case graph.OpAddScalar:
-		return fmt.Sprintf("used as %g + w%s: the constant does not scale", n.Scalar, at)
-	case graph.OpSiLU, graph.OpGELU, graph.OpGELUTanh, graph.OpTanh, graph.OpSigmoid:
-		return fmt.Sprintf("goes into %v%s, which does not scale", n.Op, at)
-	case graph.OpSoftmax:
-		return "its scale would reach the softmax" + at
-	case graph.OpRMSNorm:
-		return "the norm" + at + " needs one scale over its whole input, and its epsilon is fixed"
-	case graph.OpAdd, graph.OpSub:
-		return "added to a value that cannot move" + at
-	}
-	return fmt.Sprintf("fixed by %v%s", n.Op, at)
 }
 
 // segments encodes an array; many weights share one.

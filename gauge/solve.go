@@ -31,7 +31,18 @@ type solver struct {
 	g      *graph.Graph
 	sys    *system
 	vals   []scale
-	param  []bool // computed from weights alone
+	by     []*choice // on which computed ids a value's scale depends
+	ids    []*choice // of integers: where they were chosen
+	void   []bool    // constants that no factor changes
+	param  []bool    // computed from weights alone
+	live   []bool    // read on the way to an output
+	read   map[axisOf][]bool
+	matrix map[graph.ID]bool // weights with a factor per row and per column
+	input  map[graph.ID]int  // the axis of a weight that is contracted
+	loose  map[int][]bool    // per leaf: where rows and columns share a factor still
+	roots  bool              // some scale has fractions that no equation shows
+	among  int               // length of the axis in front that the rule at hand has for a choice, or 0
+	wide   int               // rank to which its inputs are aligned behind that axis
 	leaves []leaf
 	leafOf map[graph.ID]int
 	eps    map[string][]term // variable e of each epsilon key: eps × 4^e
@@ -41,43 +52,84 @@ type solver struct {
 
 // Solve returns the gauge freedom of g.
 func Solve(g *graph.Graph) (*Solution, error) {
+	k := len(g.Nodes)
 	s := &solver{
-		g: g, sys: &system{}, vals: make([]scale, len(g.Nodes)), param: make([]bool, len(g.Nodes)),
+		g: g, sys: &system{}, vals: make([]scale, k), by: make([]*choice, k), ids: make([]*choice, k),
+		void: make([]bool, k), param: make([]bool, k), live: reach(g), loose: map[int][]bool{},
 		leafOf: map[graph.ID]int{}, eps: map[string][]term{}, negs: map[*run]vec{},
 	}
 	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		s.param[i] = s.isParam(n)
 		// Epsilons come first: the oldest variables stay free the longest.
-		if n := &g.Nodes[i]; n.Op == graph.OpRMSNorm && n.EpsKey != "" && n.Scalar != 0 {
+		if (n.Op == graph.OpRMSNorm || n.Op == graph.OpLayerNorm) && n.EpsKey != "" && n.Scalar != 0 {
 			if _, ok := s.eps[n.EpsKey]; !ok {
 				s.eps[n.EpsKey] = s.sys.fresh(1, origin{leaf: -1})[0].ts
 				s.epsKey = append(s.epsKey, n.EpsKey)
 			}
 		}
 	}
+	s.readParts()
+	s.matrices()
 	for i := range g.Nodes {
 		s.sys.why = int32(i)
-		s.param[i] = s.isParam(&g.Nodes[i])
 		v, err := s.node(graph.ID(i))
 		if err != nil {
 			return nil, fmt.Errorf("solving node %d (%v at %s): %w", i, g.Nodes[i].Op, g.Nodes[i].Scope, err)
 		}
 		s.vals[i] = s.tidy(v)
 	}
-	s.sys.why = int32(len(g.Nodes)) // the outputs
-	for _, o := range g.Outputs {
-		s.pinAll(s.val(o))
-	}
-	s.sys.why = int32(len(g.Nodes)) + 1 // ties
-	for _, t := range g.Ties() {
-		a, b := g.Weights()[t[0]], g.Weights()[t[1]]
-		s.equate(g.Shape(a), s.val(a), s.val(b))
-	}
+	s.finish()
 	return s.solution(), nil
 }
 
+// What fixes a variable beside the nodes, as reasons counted from their number.
+const (
+	atOutput = iota
+	byTie
+	byNothing // nothing reads it
+)
+
+// finish adds the equations that belong to no operation.
+func (s *solver) finish() {
+	k := int32(len(s.g.Nodes))
+	s.sys.why = k + atOutput
+	for _, o := range s.g.Outputs {
+		s.settle(o)
+		s.pinAll(s.val(o))
+	}
+	s.sys.why = k + byTie
+	tied := map[graph.ID]bool{}
+	for _, t := range s.g.Ties() {
+		a, b := s.g.Weights()[t[0]], s.g.Weights()[t[1]]
+		s.equate(s.g.Shape(a), s.val(a), s.val(b))
+		tied[a], tied[b] = true, true
+	}
+	// What nothing reads keeps pace with what it would read, and no more.
+	s.sys.why = k + byNothing
+	for i := range s.sys.blocks {
+		b := s.sys.blocks[i]
+		if l := b.origin.leaf; l < 0 || s.live[s.leaves[l].node] || tied[s.leaves[l].node] {
+			continue
+		}
+		for _, p := range slices.Clone(b.pieces) {
+			if !p.bound {
+				s.sys.zero(variables(p.start, p.n))
+			}
+		}
+	}
+	s.sys.why = -1 // one of two names for the same factor is no reason
+	s.tighten()
+}
+
+// isParam reports whether a value is computed from weights and constants; which
+// of its elements are picked may depend on the input.
 func (s *solver) isParam(n *graph.Node) bool {
-	if n.Op == graph.OpTokens {
+	switch n.Op {
+	case graph.OpTokens, graph.OpInput:
 		return false
+	case graph.OpIndex, graph.OpGather:
+		return s.param[n.In[0]]
 	}
 	for _, in := range n.In {
 		if !s.param[in] {
@@ -102,9 +154,21 @@ func (s *solver) tidy(v scale) scale {
 	return out
 }
 
-// val returns the scale of a value, giving a weight that no rule has shaped
-// yet one factor per row and one per column.
+// val returns the scale of a value, as the rule at hand sees it.
 func (s *solver) val(id graph.ID) scale {
+	if s.among > 0 {
+		return s.front(id, s.plain(id))
+	}
+	return s.plain(id)
+}
+
+// elementLimit bounds the weights that have a factor per element.
+const elementLimit = 1 << 22
+
+// plain returns the scale of a value, giving a weight that no rule has shaped
+// yet one factor per row and one per column if it is a matrix, or several in a
+// stack, else one per element.
+func (s *solver) plain(id graph.ID) scale {
 	n := &s.g.Nodes[id]
 	if n.Op != graph.OpWeight {
 		return s.vals[id]
@@ -114,15 +178,80 @@ func (s *solver) val(id graph.ID) scale {
 	}
 	rank := len(n.Shape)
 	l := s.define(id, nil)
-	if rank <= 1 {
-		return s.setPart(l, slices.Clone(n.Shape), false)
+	if rank <= 1 || !s.matrix[id] && size(n.Shape) <= elementLimit {
+		return s.setPart(l, slices.Clone(n.Shape))
 	}
 	rows := slices.Clone(n.Shape)
 	rows[rank-1] = 1
-	s.setPart(l, rows, false)
+	s.setPart(l, rows)
 	cols := slices.Clone(n.Shape)
 	cols[rank-2] = 1
-	return s.setPart(l, cols, true)
+	s.loose[l] = make([]bool, size(n.Shape[:rank-2]))
+	for i := range s.loose[l] {
+		s.loose[l][i] = true
+	}
+	return s.setPart(l, cols)
+}
+
+// anchor settles what rows and columns of a matrix share. They are defined only
+// up to their ratio; where the matrix is contracted for the first time, its
+// factors there become the inverse of what they meet, so that no class stands
+// for the sum of two.
+func (s *solver) anchor(along scale) {
+	for _, q := range along {
+		if len(q.v) == 0 || len(q.v[0].ts) != 1 {
+			continue
+		}
+		b, _ := s.sys.find(q.v[0].ts[0].v)
+		if b.origin.leaf < 0 || s.loose[int(b.origin.leaf)] == nil {
+			continue
+		}
+		d := union(len(q.dims), along)
+		if !slices.Equal(d, q.dims) || size(d) > formLimit {
+			return
+		}
+		all, k := s.flat(along, d), d[len(d)-1]
+		for i := range size(d) / k {
+			if ts := q.v.slice(i*k, i*k+1)[0].ts; len(ts) == 1 && s.claim(ts[0].v) {
+				s.sys.zero(all.slice(i*k, (i+1)*k))
+			}
+		}
+		return
+	}
+}
+
+// claim reports whether the matrix that a variable belongs to is loose, and
+// makes it firm.
+func (s *solver) claim(v int32) bool {
+	b, _ := s.sys.find(v)
+	if b.origin.leaf < 0 {
+		return false
+	}
+	l := s.loose[int(b.origin.leaf)]
+	if l == nil {
+		return false
+	}
+	i := int(v-b.start) / (b.n / len(l))
+	was := l[i]
+	l[i] = false
+	return was
+}
+
+// tighten makes every matrix firm: its first column has no factor.
+func (s *solver) tighten() {
+	for l := range s.leaves {
+		cols := s.loose[l]
+		if cols == nil {
+			continue
+		}
+		v := s.leaves[l].scale[1].v
+		k := v.len() / len(cols)
+		for i, loose := range cols {
+			if loose {
+				s.sys.zero(v.slice(i*k, i*k+1))
+			}
+		}
+	}
 }
 
 // define registers a weight with the given scale and returns its index.
@@ -133,24 +262,10 @@ func (s *solver) define(id graph.ID, v scale) int {
 	return l
 }
 
-// setPart adds a part of fresh variables to a leaf. With anchored, the first
-// element along the last axis is fixed at zero, since a row and a column
-// factor of a matrix are only defined up to their ratio.
-func (s *solver) setPart(l int, dims []int, anchored bool) scale {
+// setPart adds a part of fresh variables to a leaf.
+func (s *solver) setPart(l int, dims []int) scale {
 	o := origin{leaf: int32(l), part: int32(len(s.leaves[l].scale))}
-	n := size(dims)
-	v := vec(nil)
-	if !anchored {
-		v = s.sys.fresh(n, o)
-	} else {
-		last := dims[len(dims)-1]
-		all := s.sys.fresh(n/last*(last-1), o)
-		for i := range n / last {
-			v.push(1, nil)
-			v.append(all.slice(i*(last-1), (i+1)*(last-1)))
-		}
-	}
-	s.leaves[l].scale = append(s.leaves[l].scale, part{dims, v})
+	s.leaves[l].scale = append(s.leaves[l].scale, part{dims, s.sys.fresh(size(dims), o)})
 	return s.leaves[l].scale
 }
 
@@ -196,6 +311,35 @@ func (s *solver) equate(shape []int, a, b scale) scale {
 		return b
 	}
 	return a
+}
+
+// level demands equality along one axis, which keeps length 1.
+func (s *solver) level(v scale, axis int) scale {
+	var out, along scale
+	var perm, back []int
+	for _, p := range v {
+		if p.dims[axis] == 1 {
+			out = append(out, p)
+			continue
+		}
+		if perm == nil {
+			for i := range p.dims {
+				if i != axis {
+					perm = append(perm, i)
+				}
+			}
+			perm = append(perm, axis)
+			back = make([]int, len(perm))
+			for i, j := range perm {
+				back[j] = i
+			}
+		}
+		along = append(along, p.transpose(perm))
+	}
+	for _, p := range s.reduce(along) {
+		out = append(out, p.transpose(back))
+	}
+	return out
 }
 
 // reduce demands equality along the last axis and returns the scale without it.

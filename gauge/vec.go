@@ -145,6 +145,19 @@ func (v vec) slice(lo, hi int) vec {
 	return out
 }
 
+// times returns num/den · v.
+func (v vec) times(num, den int64) vec {
+	out := make(vec, len(v))
+	for i, r := range v {
+		ts := slices.Clone(r.ts)
+		for j, t := range ts {
+			ts[j] = reduced(t.v, t.step, t.num*num, t.den*den)
+		}
+		out[i] = run{r.n, ts}
+	}
+	return out
+}
+
 // uniform reports whether all elements are alike.
 func (v vec) uniform() bool {
 	if len(v) == 0 {

@@ -22,6 +22,17 @@ func (b *Builder) Linear(x, weight ID) ID {
 	return b.add(Node{Op: OpLinear, In: []ID{x, weight}, Shape: s})
 }
 
+// LinearT multiplies x [...,in] by weight [in,out]; no bias.
+func (b *Builder) LinearT(x, weight ID) ID {
+	xs, w := b.shape(x), b.shape(weight)
+	if len(w) != 2 || len(xs) == 0 || xs[len(xs)-1] != w[0] {
+		return b.fail("linear of input %v and transposed weight %v", xs, w)
+	}
+	s := slices.Clone(xs)
+	s[len(s)-1] = w[1]
+	return b.add(Node{Op: OpLinear, In: []ID{x, weight}, Shape: s, Transposed: true})
+}
+
 // MatMul multiplies a [...,m,k] by b [...,k,n]; leading axes must agree.
 func (b *Builder) MatMul(x, y ID) ID {
 	p, q := b.shape(x), b.shape(y)

@@ -5,9 +5,11 @@
 
 Loads both folders in every dtype and attention implementation, feeds the same
 random tokens (lengths below and above any sliding window of the tiny models,
-one and two sequences) and generates greedily with the KV cache. One JSON line
-for each combination; exit status 1 unless all logits and all generated tokens
-are identical bit for bit and finite, and every tensor was loaded.
+one and two sequences) and generates greedily with the KV cache; models that
+read pixels or sound, or a second sequence, get seeded ones, and what cannot
+generate is asked for its answer alone. One JSON line for each combination; exit
+status 1 unless all logits (or what a model without them returns first) and all
+generated tokens are identical bit for bit and finite, and every tensor was loaded.
 
 FILE holds one comparison a line, as JSON: {"original": …, "sealed": …} and, if
 they are not to be as above, "dtypes", "attn" (lists) and "demand", which is
@@ -21,8 +23,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import inputs as feed
 import torch
-from checkpoints import DTYPES, load, logits
+from checkpoints import DTYPES, load, logits, model_class
 from offline import transformers
 
 SHAPES = [(1, 1), (1, 7), (1, 33), (2, 33)]  # batch, tokens
@@ -37,22 +40,39 @@ def batches(vocab):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says: logits of every batch, greedy continuation and its raw logits."""
+    """What a model says: answers to every batch, greedy continuation and its raw logits."""
 
     logits: list
     sequence: torch.Tensor
     steps: torch.Tensor
 
 
+def vocabulary(model):
+    """Number of text tokens, any number for a model without text."""
+    config = model.config
+    return getattr(config, "vocab_size", None) or getattr(getattr(config, "text_config", None), "vocab_size", 29)
+
+
+def continuation(model, tokens):
+    """Greedy continuation of a batch and its raw logits; empty for a model that does not generate."""
+    if not model.can_generate():
+        return torch.empty(0), torch.empty(0)
+    given = feed.fill(model, tokens)
+    given.pop("decoder_input_ids", None)
+    if "input_ids" in given:
+        given["attention_mask"] = torch.ones_like(tokens)
+    # The mixin's own loop: Whisper's wraps it in one for long recordings.
+    out = transformers.GenerationMixin.generate(
+        model, **given, do_sample=False, use_cache=True, min_new_tokens=NEW_TOKENS,
+        max_new_tokens=NEW_TOKENS, pad_token_id=0, return_dict_in_generate=True, output_logits=True)  # fmt: skip
+    return out.sequences, torch.stack(out.logits)
+
+
 def answers(folder, dtype, attn):
     """Load a folder and ask it everything."""
     model = load(folder, DTYPES[dtype], attn)
-    inputs = batches(model.config.vocab_size)
-    out = model.generate(
-        inputs[1], attention_mask=torch.ones_like(inputs[1]), do_sample=False, use_cache=True,
-        min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS, pad_token_id=0,
-        return_dict_in_generate=True, output_logits=True)  # fmt: skip
-    return Answers([logits(model, x) for x in inputs], out.sequences, torch.stack(out.logits))
+    inputs = batches(vocabulary(model))
+    return Answers([logits(model, x) for x in inputs], *continuation(model, inputs[1]))
 
 
 # The seals of one original come one after the other and meet the same answers.
@@ -77,7 +97,9 @@ def compare(original, sealed):
 def supports(folder, attn):
     """Whether transformers offers this attention implementation for the model class at all."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    model = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model = model_class(config)
+    if model is transformers.AutoModelForCausalLM:
+        model = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return attn != "sdpa" or model._supports_sdpa
 
 

@@ -15,6 +15,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import families_decoders
+import families_mixtures
+import families_others
 import torch
 from checkpoints import TOKENS, load, logits, write_reference
 from families import FREE_DIMS, randomise, variants
@@ -28,12 +31,24 @@ EXTRA = [
 ]  # fmt: skip
 
 
+# What main writes when it is given no names: the family modules list more.
+COMMITTED = list(dict.fromkeys([
+    *FREE_DIMS, *EXTRA, *families_decoders.VARIANTS, *families_mixtures.FIXTURES, *families_others.VARIANTS,
+]))  # fmt: skip
+
+
 def spelling_v4(config):
     """config as transformers 4 wrote it: rope keys on top, torch_dtype, num_experts."""
     config = dict(config, transformers_version="4.52.4", torch_dtype=config["dtype"])
     del config["dtype"]
-    rope = config.pop("rope_parameters")
-    if config["model_type"] == "gemma3_text":
+    kind = config["model_type"]
+    for module in (families_decoders, families_mixtures, families_others):
+        if kind in getattr(module, "SPELLINGS", {}):
+            return module.SPELLINGS[kind](config)
+    rope = config.pop("rope_parameters", None)
+    if rope is None:
+        return config
+    if kind == "gemma3_text":
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         config["sliding_window_pattern"] = config.pop("_sliding_window_pattern")
         rope = rope["full_attention"]
@@ -42,7 +57,7 @@ def spelling_v4(config):
     if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
     config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
-    if config["model_type"] == "qwen3_moe":
+    if kind == "qwen3_moe":
         config["num_experts"] = config.pop("num_local_experts")
     return config
 
@@ -73,7 +88,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", help="variants to write (default: the committed set)")
     args = parser.parse_args()
-    for name, variant in variants(args.names or [*FREE_DIMS, *EXTRA]).items():
+    for name, variant in variants(args.names or COMMITTED).items():
         write_fixture(variant, args.out / name)
         print(args.out / name)
 

@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 
 SEALS = {"max": ["--profile", "max"], "strong": ["--profile", "strong"]}
 KEY = "NEUROSEAL-SECRET-KEY-1QQQQQQQQQQQQZQQQQQQQQQQQQQQQQQQQLUQQQQQQQQQQQQQQQQQQCHU2TK"  # any: the same seals in every run
-RATES = (1e-4, 1e-3, 1e-2, 1e-1)
+RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 BATCH, WINDOW, VOCAB = 4, 128, 128
 TAUGHT = 0.01  # part of the bound by which a loss must fall to count, as in arena/score.go
 

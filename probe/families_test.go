@@ -38,6 +38,40 @@ func (s source) ReadWeight(name string, p []byte, off int64) error {
 	return s.ck.ReadAt(t, p, off)
 }
 
+// reference is what transformers computed for a fixture, and from what.
+type reference struct {
+	Tokens []int
+	Inputs map[string]struct{ IDs, Values []float32 }
+	Logits []float64
+	More   []struct{ Values []float64 } // further outputs
+}
+
+func (r reference) options(tokens int) probe.Options {
+	o := probe.Options{Inputs: map[string][]float32{}}
+	if tokens > 0 {
+		o.Tokens = r.Tokens
+	}
+	for name, x := range r.Inputs {
+		o.Inputs[name] = append(x.IDs, x.Values...)
+	}
+	return o
+}
+
+func near(t *testing.T, i int, got []float32, want []float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("output %d has %d elements, want %d", i, len(got), len(want))
+	}
+	diff, scale := 0.0, 0.0
+	for j, w := range want {
+		diff = math.Max(diff, math.Abs(float64(got[j])-w))
+		scale = math.Max(scale, math.Abs(w))
+	}
+	if !(diff <= 1e-4*scale) {
+		t.Errorf("output %d differs from transformers' by %g of %g", i, diff, scale)
+	}
+}
+
 // TestFamilies checks every builder against logits that transformers computed
 // on checkpoints that transformers wrote, for both spellings of the config.
 func TestFamilies(t *testing.T) {
@@ -64,10 +98,7 @@ func family(t *testing.T, name, dir, conf string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ref struct {
-		Tokens []int
-		Logits []float64
-	}
+	var ref reference
 	data, err := os.ReadFile(filepath.Join(dir, "reference.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -83,20 +114,19 @@ func family(t *testing.T, name, dir, conf string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := probe.Run(context.Background(), m.Graph, source{ck}, probe.Options{Tokens: ref.Tokens})
+	out, err := probe.Run(context.Background(), m.Graph, source{ck}, ref.options(m.Graph.Tokens))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out) != 1 || len(out[0]) != len(ref.Logits) {
-		t.Fatalf("%d outputs, first of %d elements, want %d", len(out), len(out[0]), len(ref.Logits))
+	want := [][]float64{ref.Logits}
+	for _, x := range ref.More {
+		want = append(want, x.Values)
 	}
-	diff, scale := 0.0, 0.0
-	for i, want := range ref.Logits {
-		diff = math.Max(diff, math.Abs(float64(out[0][i])-want))
-		scale = math.Max(scale, math.Abs(want))
+	if len(out) != len(want) {
+		t.Fatalf("%d outputs, want %d", len(out), len(want))
 	}
-	if !(diff <= 1e-4*scale) {
-		t.Errorf("logits differ from transformers' by %g of %g", diff, scale)
+	for i := range want {
+		near(t, i, out[i], want[i])
 	}
 	sol, err := gauge.Solve(m.Graph)
 	if err != nil {

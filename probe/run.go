@@ -1,19 +1,22 @@
-// Package probe runs a computation graph on a few tokens and compares two
+// Package probe runs a computation graph on a small input and compares two
 // checkpoints by it. Weights are streamed from disk as they are used, so that
-// memory stays bounded by the activations of a few tokens, whatever the
-// model's size. The order of every sum is fixed: two runs that differ only by
-// powers of two that cancel give the same bits.
+// memory stays bounded by the activations and by what one layer reads,
+// whatever the model's size. The order of every sum is fixed: two runs that
+// differ only by powers of two that cancel give the same bits.
 package probe
 
 import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
-	"github.com/neuroseal/neuroseal/tensor"
 )
 
 // Precision is the type to which every result is rounded.
@@ -38,11 +41,22 @@ type Source interface {
 type Options struct {
 	Tokens    []int // token ids; as many as the graph was built for
 	Precision Precision
-	Workers   int                         // goroutines; 0: one per CPU
-	Last      graph.ID                    // stop after this node; 0: run to the end
-	Observe   func(graph.ID, []float32)   // sees every computed value
-	Progress  func(bytes int64)           // weight bytes read
-	Read      func(name string, b []byte) // sees every chunk of a streamed weight
+
+	// Inputs are the values of the graph's other inputs by name, in C order. An
+	// input without values gets made-up ones, always the same: real numbers that
+	// are about normally distributed, integers spread over their range.
+	Inputs map[string][]float32
+
+	// Route, from 1 to Routes, overrides what the network's routers choose, so
+	// that all of these runs together choose everything. 0: they choose freely.
+	Route int
+
+	Workers  int                       // goroutines; 0: one per CPU
+	Last     graph.ID                  // stop after this node; 0: run to the end
+	Observe  func(graph.ID, []float32) // sees every computed value
+	Progress func(bytes int64)         // weight bytes read
+
+	opaque func(id graph.ID, in [][]float32) // sees what goes into an opaque operation
 }
 
 // runner is the state of one run.
@@ -51,8 +65,13 @@ type runner struct {
 	g    *graph.Graph
 	src  Source
 	opt  Options
-	vals [][]float32
 	uses []int32
+	vals [][]float32 // values in memory, until their last use
+
+	// Values that are read from the checkpoint only where they are used.
+	runs  map[graph.ID][]run    // they stand there as they are
+	later map[graph.ID]struct{} // moves of such values
+	held  []graph.ID            // of later, those now in memory
 }
 
 // Run evaluates g and returns its outputs.
@@ -60,12 +79,18 @@ func Run(ctx context.Context, g *graph.Graph, src Source, opt Options) ([][]floa
 	if len(opt.Tokens) != g.Tokens {
 		return nil, fmt.Errorf("probe: %d tokens for a graph of %d", len(opt.Tokens), g.Tokens)
 	}
-	r := &runner{ctx: ctx, g: g, src: src, opt: opt, vals: make([][]float32, len(g.Nodes)), uses: g.Uses()}
+	r := &runner{ctx: ctx, g: g, src: src, opt: opt, uses: g.Uses(), vals: make([][]float32, len(g.Nodes)),
+		runs: map[graph.ID][]run{}, later: map[graph.ID]struct{}{}}
+	layer := -1
 	for i := range g.Nodes {
 		if ctx.Err() != nil {
 			return nil, fault.Wrap(fault.Interrupted, ctx.Err(), "probe")
 		}
 		n := &g.Nodes[i]
+		if n.Layer != layer {
+			r.drop()
+			layer = n.Layer
+		}
 		if err := r.eval(graph.ID(i), n); err != nil {
 			return nil, fmt.Errorf("%v in %s: %w", n.Op, n.Scope, err)
 		}
@@ -80,9 +105,172 @@ func Run(ctx context.Context, g *graph.Graph, src Source, opt Options) ([][]floa
 	}
 	out := make([][]float32, len(g.Outputs))
 	for i, o := range g.Outputs {
-		out[i] = r.vals[o]
+		var err error
+		if out[i], err = r.operand(o); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
+}
+
+// drop forgets moved weights: the next layer needs others, and what it needs
+// again it reads again.
+func (r *runner) drop() {
+	for _, id := range r.held {
+		r.vals[id] = nil
+	}
+	r.held = r.held[:0]
+}
+
+// eval computes one node, or notes how to do so where it is used.
+func (r *runner) eval(id graph.ID, n *graph.Node) error {
+	if ok, err := r.stored(id, n); ok || err != nil {
+		return err
+	}
+	if r.movedWeight(n) {
+		r.later[id] = struct{}{}
+		return nil
+	}
+	_, err := r.compute(id, n)
+	return err
+}
+
+// compute evaluates one node and keeps its value.
+func (r *runner) compute(id graph.ID, n *graph.Node) (out []float32, err error) {
+	switch n.Op {
+	case graph.OpConst:
+		out = n.Data
+	case graph.OpTokens:
+		out = numbers(r.opt.Tokens)
+	case graph.OpInput:
+		out, err = r.input(n)
+	case graph.OpEmbedding:
+		out, err = r.embedding(n)
+	case graph.OpLinear:
+		out, err = r.linear(n)
+	case graph.OpMatMul:
+		out, err = r.matmul(n)
+	case graph.OpConv:
+		out, err = r.conv(n)
+	default:
+		var in [][]float32
+		if in, err = r.operands(n); err == nil {
+			out, err = r.apply(id, n, in)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.vals[id] = out
+	if r.opt.Observe != nil {
+		r.opt.Observe(id, out)
+	}
+	return out, nil
+}
+
+// operand returns a value in memory, reading or computing it now if it is one
+// that waits for its use.
+func (r *runner) operand(id graph.ID) ([]float32, error) {
+	n := &r.g.Nodes[id]
+	if v := r.vals[id]; v != nil {
+		return v, nil
+	}
+	if runs, ok := r.runs[id]; ok {
+		return r.load(runs, count(n.Shape))
+	}
+	if _, ok := r.later[id]; ok {
+		r.held = append(r.held, id)
+		return r.compute(id, n)
+	}
+	if n.Op == graph.OpConst {
+		return n.Data, nil
+	}
+	if count(n.Shape) == 0 {
+		return []float32{}, nil
+	}
+	return nil, fmt.Errorf("its operand %v of %s is not there", n.Op, n.Scope)
+}
+
+func (r *runner) operands(n *graph.Node) ([][]float32, error) {
+	in := make([][]float32, len(n.In))
+	for i, id := range n.In {
+		var err error
+		if in[i], err = r.operand(id); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+// apply evaluates an operation whose operands are in memory.
+func (r *runner) apply(id graph.ID, n *graph.Node, in [][]float32) (out []float32, err error) {
+	switch {
+	case n.Op == graph.OpReshape:
+		return in[0], nil
+	case n.Op == graph.OpOpaque:
+		if r.opt.opaque != nil {
+			r.opt.opaque(id, in)
+		}
+		return r.round(n, standIn(id, n)), nil
+	case n.Op.Move():
+		return r.move(n, in)
+	case n.Op == graph.OpScatter || n.Op == graph.OpScatterAdd:
+		out, err = r.scatter(n, in)
+	case n.Op == graph.OpWhere:
+		return r.where(n, in), nil
+	case len(n.In) == 2:
+		out, err = r.binary(n, in[0], in[1])
+	default:
+		if out, err = unary(n, in[0]); out == nil && err == nil {
+			out, err = r.along(n, in[0])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.round(n, out), nil
+}
+
+// round brings a fresh result to the run's precision. Integers stay.
+func (r *runner) round(n *graph.Node, x []float32) []float32 {
+	if !n.Int {
+		r.toPrecision(x)
+	}
+	return x
+}
+
+func (r *runner) toPrecision(x []float32) {
+	switch r.opt.Precision {
+	case BF16:
+		dtype.RoundBF16(x)
+	case FP16:
+		dtype.RoundF16(x)
+	}
+}
+
+// parallel runs jobs 0 … n-1 on the run's workers, each with its own state.
+func (r *runner) parallel(n int, worker func() func(int) error) error {
+	workers := r.opt.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	var next atomic.Int64
+	var g errgroup.Group
+	for range min(workers, n) {
+		g.Go(func() error {
+			do := worker()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || r.ctx.Err() != nil {
+					return nil
+				}
+				if err := do(i); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
 }
 
 // LogMax returns log2 of the largest finite element's size; -Inf when there is
@@ -100,190 +288,10 @@ func LogMax(x []float32) float64 {
 	return math.Log2(float64(m))
 }
 
-// round brings a fresh result to the run's precision.
-func (r *runner) round(x []float32) []float32 {
-	switch r.opt.Precision {
-	case BF16:
-		dtype.RoundBF16(x)
-	case FP16:
-		dtype.RoundF16(x)
-	}
-	return x
-}
-
-// whole loads a small weight (a vector, a bias) as float32.
-func (r *runner) whole(n *graph.Node) ([]float32, error) {
-	d, size, ok := r.src.Weight(n.Name)
-	if !ok || !d.Scalable() {
-		return nil, fmt.Errorf("tensor %s: cannot be read as numbers (%v)", n.Name, d)
-	}
-	count := count(n.Shape)
-	if size != int64(count)*int64(d.Bits()/8) {
-		return nil, fmt.Errorf("tensor %s: %d bytes for %v of %v", n.Name, size, n.Shape, d)
-	}
-	buf := make([]byte, size)
-	if err := r.read(n.Name, buf, 0); err != nil {
-		return nil, err
-	}
-	out := make([]float32, count)
-	dtype.ToFloat32(d, out, buf)
-	return r.round(out), nil
-}
-
-func (r *runner) read(name string, p []byte, off int64) error {
-	if err := r.src.ReadWeight(name, p, off); err != nil {
-		return err
-	}
-	if r.opt.Progress != nil {
-		r.opt.Progress(int64(len(p)))
-	}
-	return nil
-}
-
 func count(shape []int) int {
 	n := 1
 	for _, d := range shape {
 		n *= d
 	}
 	return n
-}
-
-// eval computes one node.
-func (r *runner) eval(id graph.ID, n *graph.Node) error {
-	var out []float32
-	var err error
-	switch n.Op {
-	case graph.OpWeight, graph.OpTokens:
-		return nil // read where they are used
-	case graph.OpConst:
-		out = n.Data
-	case graph.OpEmbedding:
-		out, err = r.embedding(n)
-	case graph.OpLinear:
-		out, err = r.linear(n)
-	default:
-		var in [][]float32
-		if in, err = r.inputs(n); err == nil {
-			out, err = r.compute(n, in)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	r.vals[id] = out
-	if r.opt.Observe != nil {
-		r.opt.Observe(id, out)
-	}
-	return nil
-}
-
-// inputs gathers the operands; weights among them are loaded whole.
-func (r *runner) inputs(n *graph.Node) ([][]float32, error) {
-	in := make([][]float32, len(n.In))
-	for i, id := range n.In {
-		in[i] = r.vals[id]
-		if w := &r.g.Nodes[id]; w.Op == graph.OpWeight {
-			var err error
-			if in[i], err = r.whole(w); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return in, nil
-}
-
-// compute evaluates an operation whose operands are in memory.
-func (r *runner) compute(n *graph.Node, in [][]float32) ([]float32, error) {
-	switch n.Op {
-	case graph.OpReshape:
-		return in[0], nil
-	case graph.OpTranspose, graph.OpSlice, graph.OpExpand:
-		return gather(r.g.Shape(n.In[0]), n, in[0]), nil
-	case graph.OpConcat:
-		return r.concat(n, in), nil
-	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv:
-		return r.round(r.binary(n, in[0], in[1])), nil
-	case graph.OpMatMul:
-		return r.round(r.matmul(n, in[0], in[1])), nil
-	}
-	width := 1
-	if k := len(n.Shape); k > 0 {
-		width = r.g.Shape(n.In[0])[k-1]
-	}
-	out, err := rowwise(n, in[0], width)
-	if err != nil {
-		return nil, err
-	}
-	return r.round(out), nil
-}
-
-// rowwise evaluates element-wise functions and those along the last axis.
-func rowwise(n *graph.Node, x []float32, width int) ([]float32, error) {
-	out := make([]float32, len(x))
-	switch n.Op {
-	case graph.OpAddScalar:
-		for i, v := range x {
-			out[i] = v + float32(n.Scalar)
-		}
-	case graph.OpMulScalar:
-		for i, v := range x {
-			out[i] = v * float32(n.Scalar)
-		}
-	case graph.OpNeg:
-		for i, v := range x {
-			out[i] = -v
-		}
-	case graph.OpReLU:
-		for i, v := range x {
-			out[i] = max(v, 0)
-		}
-	case graph.OpSiLU:
-		tensor.SiLU(out, x)
-	case graph.OpGELU:
-		tensor.GELU(out, x)
-	case graph.OpGELUTanh:
-		tensor.GELUTanh(out, x)
-	case graph.OpTanh:
-		tensor.Tanh(out, x)
-	case graph.OpSigmoid:
-		tensor.Sigmoid(out, x)
-	case graph.OpSoftmax:
-		copy(out, x)
-		tensor.Softmax(out, len(x)/width, width)
-	case graph.OpRMSNorm:
-		tensor.RMSNorm(out, x, len(x)/width, width, n.Scalar, nil)
-	case graph.OpSum:
-		return sum(x, width), nil
-	case graph.OpTopKMask:
-		topK(out, x, width, n.K)
-	default:
-		return nil, fmt.Errorf("no rule to compute it")
-	}
-	return out, nil
-}
-
-func sum(x []float32, width int) []float32 {
-	out := make([]float32, len(x)/width)
-	for i := range out {
-		for _, v := range x[i*width : (i+1)*width] {
-			out[i] += v
-		}
-	}
-	return out
-}
-
-// topK marks the k largest of each row; of equals, the first.
-func topK(out, x []float32, width, k int) {
-	for r := 0; r < len(x); r += width {
-		row, mark := x[r:r+width], out[r:r+width]
-		for range k {
-			best := -1
-			for i, v := range row {
-				if mark[i] == 0 && (best < 0 || v > row[best]) {
-					best = i
-				}
-			}
-			mark[best] = 1
-		}
-	}
 }

@@ -128,13 +128,13 @@ func values(f Facts, r Request) []constraint {
 	}
 	squared := map[graph.ID]bool{}
 	for i := range f.Graph.Nodes {
-		if n := &f.Graph.Nodes[i]; n.Op == graph.OpRMSNorm {
+		if n := &f.Graph.Nodes[i]; n.Op == graph.OpRMSNorm || n.Op == graph.OpLayerNorm {
 			squared[n.In[0]] = true
 		}
 	}
 	for i, s := range f.Solution.Values {
 		n := &f.Graph.Nodes[i]
-		if len(s) == 0 || moves(n.Op) {
+		if len(s) == 0 || n.Int || moves(n.Op) {
 			continue
 		}
 		c := constraint{lo: valueFloor, shift: s}
@@ -159,11 +159,7 @@ func values(f Facts, r Request) []constraint {
 // moves reports whether an operation only rearranges what an earlier one, that
 // is limited itself, has computed.
 func moves(o graph.Op) bool {
-	switch o {
-	case graph.OpWeight, graph.OpReshape, graph.OpTranspose, graph.OpSlice, graph.OpConcat, graph.OpExpand, graph.OpNeg:
-		return true
-	}
-	return false
+	return o == graph.OpWeight || o == graph.OpNeg || o.Move()
 }
 
 func floor(x float64) int {

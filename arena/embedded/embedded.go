@@ -6,10 +6,8 @@ package embedded
 import (
 	"context"
 	"math"
-	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/neuroseal/neuroseal/arena"
 	"github.com/neuroseal/neuroseal/arena/corpus"
@@ -44,37 +42,40 @@ func (e *Engine) Name() string { return arena.EmbeddedEngine }
 
 // Check says whether the recipe applies to the model.
 func (e *Engine) Check(ctx context.Context, t arena.Task) error {
-	if !t.Trial.Recipe.Runs(arena.EmbeddedEngine) {
-		return fault.New(fault.Unsupported, "recipe %s is not for the embedded engine", t.Trial.Recipe.Name)
+	p, err := e.prepare(t)
+	if err == nil {
+		p.Close()
 	}
-	_, err := e.Memory(ctx, t)
 	return err
 }
 
 // Memory predicts what a trial takes.
 func (e *Engine) Memory(_ context.Context, t arena.Task) (int64, error) {
-	m, err := open(trained(t), t.Trial)
+	p, err := e.prepare(t)
 	if err != nil {
 		return 0, err
 	}
-	defer m.close()
-	o, err := m.options(t.Trial, e.workers)
+	defer p.Close()
+	return p.Memory(), nil
+}
+
+// Run trains.
+func (e *Engine) Run(ctx context.Context, t arena.Task, report func(int, float64)) (*arena.Result, error) {
+	p, err := e.prepare(t)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	to, err := trainOptions(t.Trial)
+	defer p.Close()
+	return p.Run(ctx, report)
+}
+
+// Prepare opens and compiles the model, once for Check, Memory and Run.
+func (e *Engine) Prepare(_ context.Context, t arena.Task) (arena.Prepared, error) {
+	p, err := e.prepare(t)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	need, err := train.Estimate(m.net.Graph, o, to)
-	if err != nil {
-		return 0, notApplicable(err)
-	}
-	total := need.Total()
-	if carries(t.Trial.Recipe) {
-		total += carryMemory * m.ck.TotalBytes()
-	}
-	return total, nil
+	return p, nil
 }
 
 // notApplicable turns what arena/train finds wrong with a request, which comes
@@ -85,34 +86,6 @@ func notApplicable(err error) error {
 		return fault.Wrap(fault.Unsupported, err, "")
 	}
 	return err
-}
-
-// Run trains.
-func (e *Engine) Run(ctx context.Context, t arena.Task, report func(int, float64)) (*arena.Result, error) {
-	tx, err := e.open(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	m, err := open(trained(t), t.Trial)
-	if err != nil {
-		return nil, err
-	}
-	defer m.close()
-	r := &run{t: t, m: m, tx: tx, workers: e.workers, report: report, res: arena.NewResult(t.Trial)}
-	r.res.Versions["neuroseal"] = e.version
-	r.res.Versions["go"] = runtime.Version()
-	r.res.Versions["platform"] = runtime.GOOS + "/" + runtime.GOARCH
-	began := time.Now()
-	if carries(t.Trial.Recipe) {
-		err = r.carry(ctx)
-	} else {
-		err = r.train(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.res.Seconds = time.Since(began).Seconds()
-	return r.res, nil
 }
 
 // open loads the texts of a task, once for all tasks that share them.
@@ -140,6 +113,8 @@ func (e *Engine) open(ctx context.Context, t arena.Task) (*texts, error) {
 type run struct {
 	t       arena.Task
 	m       *model
+	net     *train.Compiled
+	to      train.TrainOptions
 	tx      *texts
 	workers int
 	report  func(int, float64)
@@ -195,29 +170,22 @@ func (r *run) train(ctx context.Context) error {
 	return nil
 }
 
-// start compiles the network and its optimizer.
+// start loads the network and its optimizer.
 func (r *run) start(ctx context.Context) (*train.Trainer, error) {
-	o, err := r.m.options(r.t.Trial, r.workers)
-	if err != nil {
-		return nil, err
-	}
-	if r.e, err = train.New(ctx, r.m.net.Graph, r.m.ck, o); err != nil {
+	var err error
+	if r.e, err = r.net.Load(ctx, r.m.ck); err != nil {
 		return nil, notApplicable(err)
 	}
 	for _, p := range r.e.Params() {
 		r.res.Trainable += int64(len(p.Data))
 	}
-	to, err := trainOptions(r.t.Trial)
-	if err != nil {
-		return nil, err
-	}
-	if to.Scales, err = r.m.scales(ctx, r.t.Trial.Recipe); err != nil {
+	if r.to.Scales, err = r.m.scales(ctx, r.t.Trial.Recipe); err != nil {
 		return nil, err
 	}
 	t := r.t.Trial
 	r.targetE = evalWindows(r.tx.target, t)
 	r.retainE = evalWindows(r.tx.retained, t)
-	tr, err := train.NewTrainer(r.e, to)
+	tr, err := train.NewTrainer(r.e, r.to)
 	return tr, notApplicable(err)
 }
 
@@ -271,4 +239,7 @@ func (s evalSet) loss(e *train.Engine) (float64, error) {
 	return sum / float64(n), nil
 }
 
-var _ arena.Engine = (*Engine)(nil)
+var (
+	_ arena.Engine   = (*Engine)(nil)
+	_ arena.Preparer = (*Engine)(nil)
+)

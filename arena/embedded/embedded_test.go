@@ -146,3 +146,24 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("diverging: %+v", r)
 	}
 }
+
+// TestPrepare: what was opened once says and does the same.
+func TestPrepare(t *testing.T) {
+	e, x := New(1, "test"), task(t, "lora-all", demoModel, 1e-3)
+	p, err := e.Prepare(context.Background(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if need, err := e.Memory(context.Background(), x); err != nil || need != p.Memory() {
+		t.Errorf("%d bytes, prepared %d (%v)", need, p.Memory(), err)
+	}
+	a, err := p.Run(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := result(t, x)
+	if a.ID != b.ID || a.Trainable != b.Trainable || a.Best() != b.Best() || a.Peak != b.Peak {
+		t.Errorf("prepared %+v, at once %+v", a, b)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,9 @@ func TestRandomSeeds(t *testing.T) {
 	}
 }
 
+// similar are the families whose tensors are matrices, gains and biases.
+var similar = regexp.MustCompile(`^(gemma.?|llama|mistral|mixtral|phi3|qwen2|qwen3|qwen3_moe)(-.*)?$`)
+
 // TestRandomFamilies: every fixture has a random twin with the values that
 // transformers starts its family with.
 func TestRandomFamilies(t *testing.T) {
@@ -156,42 +160,95 @@ func TestRandomFamilies(t *testing.T) {
 			if err := Random(t.Context(), dir, dst, 1); err != nil {
 				t.Fatal(err)
 			}
-			f, err := open(dst, 1)
+			f, err := open(dst, 4)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.close()
-			gain := float32(1)
-			if strings.HasPrefix(f.net.Type, "gemma") {
-				gain = 0
-			}
 			for _, x := range f.ck.Tensors() {
-				w := values(t, f.ck, x.Name)
-				lo, hi := slices.Min(w), slices.Max(w)
-				switch {
-				case len(x.Shape) == 2:
-					if hi-lo < 0.02 || hi > 0.12 || lo < -0.12 {
-						t.Errorf("%s lies between %g and %g", x.Name, lo, hi)
-					}
-				case strings.HasSuffix(x.Name, ".bias"):
-					if lo != 0 || hi != 0 {
-						t.Errorf("%s is not 0", x.Name)
-					}
-				case lo != gain || hi != gain:
-					t.Errorf("%s is not %g", x.Name, gain)
+				if w := values(t, f.ck, x.Name); slices.ContainsFunc(w, func(v float32) bool { return math.Abs(float64(v)) > 20 || v != v }) {
+					t.Errorf("%s starts with %g", x.Name, w)
 				}
 			}
-			// The fixtures name 0 as the padding token, where transformers starts
-			// from a row of zeros.
-			e, _ := f.ck.Tensor("model.embed_tokens.weight")
-			row := values(t, f.ck, e.Name)[:e.Shape[1]]
-			if slices.Min(row) != 0 || slices.Max(row) != 0 {
-				t.Errorf("the padding token's embedding is %v", row)
+			if similar.MatchString(filepath.Base(dir)) {
+				checkSimilar(t, f)
 			}
 			for _, tie := range f.net.Graph.Ties() {
 				if _, ok := f.ck.Tensor(tie[1]); ok && !slices.Equal(values(t, f.ck, tie[0]), values(t, f.ck, tie[1])) {
 					t.Errorf("%v differ", tie)
 				}
+			}
+		})
+	}
+}
+
+// checkSimilar checks a family of matrices, gains and biases.
+func checkSimilar(t *testing.T, f *folder) {
+	t.Helper()
+	gain := float32(1)
+	if strings.HasPrefix(f.net.Type, "gemma") {
+		gain = 0
+	}
+	for _, x := range f.ck.Tensors() {
+		w := values(t, f.ck, x.Name)
+		lo, hi := slices.Min(w), slices.Max(w)
+		switch {
+		case len(x.Shape) == 2:
+			if hi-lo < 0.02 || hi > 0.12 || lo < -0.12 {
+				t.Errorf("%s lies between %g and %g", x.Name, lo, hi)
+			}
+		case strings.HasSuffix(x.Name, ".bias"):
+			if lo != 0 || hi != 0 {
+				t.Errorf("%s is not 0", x.Name)
+			}
+		case lo != gain || hi != gain:
+			t.Errorf("%s is not %g", x.Name, gain)
+		}
+	}
+	// The fixtures name 0 as the padding token, where transformers starts from a
+	// row of zeros.
+	e, _ := f.ck.Tensor("model.embed_tokens.weight")
+	row := values(t, f.ck, e.Name)[:e.Shape[1]]
+	if slices.Min(row) != 0 || slices.Max(row) != 0 {
+		t.Errorf("the padding token's embedding is %v", row)
+	}
+}
+
+// TestRandomKinds: kinds of weights beyond those, with the bounds that
+// transformers 5.23 draws them within.
+func TestRandomKinds(t *testing.T) {
+	for _, c := range []struct {
+		fixture, tensor string
+		lo, hi          float64
+	}{
+		{"gpt2", "transformer.h.0.ln_1.weight", 1, 1},
+		{"gpt2", "transformer.h.0.ln_1.bias", 0, 0},
+		{"gpt2", "transformer.h.0.attn.c_attn.bias", 0, 0},
+		{"gpt2", "transformer.wpe.weight", -0.12, 0.12},
+		{"mamba", "backbone.layers.0.mixer.A_log", 0, math.Log(5)},
+		{"mamba", "backbone.layers.0.mixer.D", 1, 1},
+		{"mamba", "backbone.layers.0.mixer.dt_proj.bias", math.Log(math.Expm1(0.001)), math.Log(math.Expm1(0.1))},
+		{"mamba", "backbone.layers.0.mixer.dt_proj.weight", -1 / math.Sqrt(3), 1 / math.Sqrt(3)},
+		{"mamba", "backbone.layers.0.mixer.conv1d.weight", -0.5, 0.5},
+		{"rwkv", "rwkv.blocks.0.attention.time_decay", -5, 3},
+		{"rwkv", "rwkv.blocks.0.attention.time_first", math.Log(0.3) - 0.5, math.Log(0.3) + 0.5},
+		{"gpt_oss", "model.layers.0.mlp.experts.gate_up_proj_bias", 0, 0},
+		{"qwen3_next", "model.norm.weight", 0, 0},
+	} {
+		t.Run(c.fixture+" "+c.tensor, func(t *testing.T) {
+			dst := filepath.Join(t.TempDir(), "random")
+			if err := Random(t.Context(), filepath.Join("../../arch/testdata", c.fixture), dst, 1); err != nil {
+				t.Fatal(err)
+			}
+			f, err := open(dst, 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.close()
+			w := values(t, f.ck, c.tensor)
+			lo, hi := float64(slices.Min(w)), float64(slices.Max(w))
+			if lo < c.lo-1e-4 || hi > c.hi+1e-4 || c.lo < c.hi && hi-lo < (c.hi-c.lo)/4 {
+				t.Errorf("between %g and %g, expected between %g and %g", lo, hi, c.lo, c.hi)
 			}
 		})
 	}

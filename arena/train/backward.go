@@ -1,8 +1,6 @@
 package train
 
 import (
-	"math"
-
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/tensor"
 )
@@ -11,7 +9,7 @@ import (
 func (c *compiler) backward(id graph.ID, g *buf) {
 	x := &c.nodes[id]
 	switch x.Op {
-	case graph.OpWeight, graph.OpConst, graph.OpTokens, graph.OpTopKMask:
+	case graph.OpWeight, graph.OpConst, graph.OpTokens, graph.OpInput, graph.OpTopKMask:
 	case graph.OpReshape, graph.OpAddScalar:
 		c.give(x.In[0], g)
 	case graph.OpEmbedding:
@@ -20,6 +18,8 @@ func (c *compiler) backward(id graph.ID, g *buf) {
 		c.linearBack(id, g)
 	case graph.OpMatMul:
 		c.matmulBack(id, g)
+	case graph.OpConv:
+		c.convBack(id, g)
 	case graph.OpAdd:
 		c.addBack(id, g)
 	case graph.OpSub, graph.OpMul, graph.OpDiv:
@@ -32,8 +32,23 @@ func (c *compiler) backward(id graph.ID, g *buf) {
 				c.collect(x.In[i], p.back, g, p.at, 0)
 			}
 		}
-	case graph.OpSoftmax, graph.OpRMSNorm:
+	case graph.OpMaximum, graph.OpMinimum:
+		c.extremeBack(id, g)
+	case graph.OpWhere:
+		c.whereBack(id, g)
+	case graph.OpPad:
+		n, at := c.padding(id)
+		c.collect(x.In[0], newNest(n.dims, n.strides[1], n.strides[0]), g, at, 0)
+	case graph.OpFlip, graph.OpIndex, graph.OpGather:
+		c.fetchBack(id, g)
+	case graph.OpScatter, graph.OpScatterAdd:
+		c.scatterBack(id, g)
+	case graph.OpSoftmax, graph.OpRMSNorm, graph.OpLayerNorm:
 		c.rowsBack(id, g)
+	case graph.OpMax, graph.OpCumSum, graph.OpTopKValues:
+		c.alongLastBack(id, g)
+	case opLayerNorm:
+		c.layerNormBack(id, g)
 	case graph.OpSum:
 		r := len(x.Shape)
 		dims := c.box(x.In[0], r)
@@ -47,6 +62,8 @@ func (c *compiler) backward(id graph.ID, g *buf) {
 		}
 	case opAttention:
 		c.attentionBack(id, g)
+	case opScan:
+		c.scanBack(id, g)
 	case opDoRAScale:
 		c.doraBack(id, g)
 	default:
@@ -54,8 +71,8 @@ func (c *compiler) backward(id graph.ID, g *buf) {
 	}
 }
 
-// again returns a value that the way back reads. A product by a weight and a gated
-// activation are computed anew there, from operands that are kept in any case:
+// again returns a value that the way back reads. A product by a weight, a norm with
+// its gain and a gated activation are computed anew there, from operands that are kept in any case:
 // cheap, and their memory is free in between. That is a third of what a decoder
 // layer keeps.
 func (c *compiler) again(id graph.ID) *buf {
@@ -64,7 +81,7 @@ func (c *compiler) again(id graph.ID) *buf {
 		return c.val[id]
 	}
 	gain := x.Op == graph.OpMul && (c.nodes[x.In[0]].param != nil || c.nodes[x.In[1]].param != nil)
-	if gain || x.Op == opSwiGLU {
+	if gain || x.Op == opSwiGLU || x.Op == opLayerNorm {
 		c.forward(id)
 		c.remade[id] = true
 	}
@@ -162,52 +179,4 @@ func (c *compiler) swigluBack(id graph.ID, g *buf) {
 	}})
 	c.give(x.In[0], dg)
 	c.give(x.In[1], du)
-}
-
-func (c *compiler) unaryBack(id graph.ID, g *buf) {
-	x := &c.nodes[id]
-	a, y := c.val[x.In[0]], c.val[id]
-	s := float32(x.Scalar)
-	switch x.Op {
-	case graph.OpNeg:
-		s = -1
-		fallthrough
-	case graph.OpMulScalar:
-		c.elements(x.In[0], func(d []float32, lo, hi int) { tensor.VecScale(d, g.f()[lo:hi], s) }, g)
-	case graph.OpSiLU:
-		c.elements(x.In[0], func(d []float32, lo, hi int) { tensor.SiLUBackward(d, a.f()[lo:hi], g.f()[lo:hi]) }, g, a)
-	case graph.OpTanh, graph.OpSigmoid, graph.OpReLU: // from the result
-		f := slopes[x.Op]
-		c.elements(x.In[0], func(d []float32, lo, hi int) { slope(d, g.f()[lo:hi], y.f()[lo:hi], f) }, g, y)
-	default: // from the operand
-		f := slopes[x.Op]
-		c.elements(x.In[0], func(d []float32, lo, hi int) { slope(d, g.f()[lo:hi], a.f()[lo:hi], f) }, g, a)
-	}
-}
-
-func slope(d, g, x []float32, f func(float64) float64) {
-	for i, v := range x {
-		d[i] = g[i] * float32(f(float64(v)))
-	}
-}
-
-// slopes are derivatives: of tanh, sigmoid and ReLU in terms of the result, of the
-// others of the operand.
-var slopes = map[graph.Op]func(float64) float64{
-	graph.OpTanh:    func(y float64) float64 { return 1 - y*y },
-	graph.OpSigmoid: func(y float64) float64 { return y * (1 - y) },
-	graph.OpReLU: func(y float64) float64 {
-		if y > 0 {
-			return 1
-		}
-		return 0
-	},
-	graph.OpGELU: func(x float64) float64 {
-		return math.Erfc(-x/math.Sqrt2)/2 + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi)
-	},
-	graph.OpGELUTanh: func(x float64) float64 {
-		c := 2 * math.Sqrt(2/math.Pi)
-		s := 1 / (1 + math.Exp(-c*(x+0.044715*x*x*x)))
-		return s + x*s*(1-s)*c*(1+3*0.044715*x*x)
-	},
 }

@@ -12,7 +12,8 @@ type compiler struct {
 	p       program
 	batch   int
 	workers int
-	ids     *[]int32 // the tokens of a step, batch × T
+	tokens  *buf            // the ids of a step, batch × T
+	inputs  map[string]*buf // what else a step brings, by name
 	loss    lossFunc
 
 	headLimit int // see headRows; 0: the logits are one value
@@ -23,16 +24,17 @@ type compiler struct {
 	leaf    map[*Param]*buf
 	leafG   map[*Param]*buf
 	seen    map[*Param]bool   // its gradient has been written
-	inv     map[graph.ID]*buf // reciprocal root mean squares
+	inv     map[graph.ID]*buf // what norms keep for the way back
 	remade  map[graph.ID]bool // computed anew on the way back
 
 	at   int
 	back bool
 }
 
-func compile(n *net, batch, workers int, ids *[]int32, loss lossFunc, headLimit int) *compiler {
-	c := &compiler{net: n, batch: batch, workers: workers, ids: ids, loss: loss, headLimit: headLimit, val: make([]*buf, len(n.nodes)), grads: make([]*buf, len(n.nodes)),
-		holders: map[*buf]int{}, leaf: map[*Param]*buf{}, leafG: map[*Param]*buf{}, seen: map[*Param]bool{}, remade: map[graph.ID]bool{}}
+func compile(n *net, batch, workers int, loss lossFunc, headLimit int) *compiler {
+	c := &compiler{net: n, batch: batch, workers: workers, loss: loss, headLimit: headLimit, val: make([]*buf, len(n.nodes)), grads: make([]*buf, len(n.nodes)),
+		inputs: map[string]*buf{}, holders: map[*buf]int{}, leaf: map[*Param]*buf{}, leafG: map[*Param]*buf{}, seen: map[*Param]bool{}, remade: map[graph.ID]bool{}}
+	c.tokens = fixed(batch * n.tokens)
 	for i := range n.nodes {
 		c.at = i
 		c.forward(graph.ID(i))
@@ -47,8 +49,20 @@ func compile(n *net, batch, workers int, ids *[]int32, loss lossFunc, headLimit 
 			c.holders[c.grads[i]]--
 		}
 	}
+	c.untouched()
 	c.p.plan()
 	return c
+}
+
+// untouched clears the gradients that nothing contributes to: an optimizer may
+// have written there.
+func (c *compiler) untouched() {
+	for _, p := range c.params {
+		if p.Trained && !c.seen[p] {
+			g := c.leafG[p]
+			c.emit(instr{writes: []*buf{g}, run: func() { clear(g.f()) }})
+		}
+	}
 }
 
 func (c *compiler) newBuf(n int) *buf {
@@ -92,6 +106,7 @@ func fixed(n int) *buf {
 // result makes the buffer of a node's value.
 func (c *compiler) result(id graph.ID) *buf {
 	c.val[id] = c.newBuf(c.size(id))
+	c.val[id].exact = c.nodes[id].Int
 	return c.val[id]
 }
 

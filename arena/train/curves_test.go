@@ -71,6 +71,19 @@ func TestCurves(t *testing.T) {
 		"qlora nf4-dq":   {all, TrainOptions{LR: 2e-3}},
 		"ia3":            {Trainable{Kind: IA3, Modules: ia3Modules, FeedForward: []string{"down_proj"}}, TrainOptions{LR: 1e-2}},
 	}
+	adam := TrainOptions{LR: 3e-3, Optimizer: Optimizer{WeightDecay: 0.1}, Schedule: Linear, Warmup: 4, Steps: 20, Clip: 1}
+	for family, modules := range map[string][]string{"gpt2": {"c_attn", "c_proj", "c_fc"}, "mamba": {"in_proj", "x_proj"}} {
+		for name, how := range map[string]TrainOptions{
+			"full adamw": adam, "full sgd": {LR: 1e-2, Clip: 1, Optimizer: Optimizer{Method: SGD, Momentum: 0.9}},
+			"lora": {LR: 5e-3, Clip: 1}, "dora": {LR: 5e-3},
+		} {
+			c := cases[name]
+			if c.how = how; c.what.Kind != Full {
+				c.what = Trainable{Kind: Kind(name), Modules: modules, Rank: 8, Alpha: 16}
+			}
+			cases[family+" "+name] = c
+		}
+	}
 	if len(ref.Curves) != len(cases) {
 		t.Errorf("%d curves, expected %d", len(ref.Curves), len(cases))
 	}
@@ -78,7 +91,11 @@ func TestCurves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			want := ref.Curves[name]
 			_, base, _ := strings.Cut(name, "qlora ")
-			got := curve(t, demoModel, len(want), Options{Trainable: c.what, Workers: 2, Base: base}, c.how)
+			dir := demoModel
+			if family, _, _ := strings.Cut(name, " "); family == "gpt2" || family == "mamba" {
+				dir = "../../arch/testdata/" + family
+			}
+			got := curve(t, dir, len(want), Options{Trainable: c.what, Workers: 2, Base: base}, c.how)
 			worst := 0.0
 			for i, w := range want {
 				d := math.Abs(got[i]-w) / w

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/dtype"
@@ -27,7 +28,11 @@ type Options struct {
 // as the graph's (less its virtual tokens).
 type Batch struct {
 	Tokens  []int32
-	Targets []int32 // the token that should follow each one; negative: not counted
+	Targets []int32 // for each row of logits the token that should come; negative: not counted
+
+	// Inputs are the graph's further inputs by name, each [Batch, …] with the
+	// input's own axes. Integers that are left out are zeros.
+	Inputs map[string][]float32
 }
 
 // Engine computes the loss of a network and its gradients in what is trained.
@@ -37,14 +42,15 @@ type Engine struct {
 	prog    *program
 	o       Options
 	vocab   int
-	rows    int // of all sequences, virtual tokens included
-	ids     []int32
+	limit   int // token ids are below it
 	targets []int32
 	counted int
 	train   bool // the loss leaves its gradient
 	losses  []float64
 
 	src     probe.Source
+	tokens  *buf
+	inputs  map[string]*buf
 	leaf    map[*Param]*buf
 	touched bool // the adapters are not as they start
 }
@@ -64,33 +70,21 @@ func (m Memory) Total() int64 { return m.Weights + m.Gradients + m.Buffers + m.S
 // New compiles a graph for training and loads its weights. Reset reads from src
 // again.
 func New(ctx context.Context, g *graph.Graph, src probe.Source, o Options) (*Engine, error) {
-	e, c, err := build(g, o)
+	c, err := Compile(g, o)
 	if err != nil {
 		return nil, err
 	}
-	e.src, e.leaf = src, c.leaf
-	e.ids, e.targets, e.losses = make([]int32, e.rows), make([]int32, e.rows), make([]float64, e.rows)
-	asStored := e.net.asStored()
-	for _, p := range e.net.params {
-		if p.Adapter {
-			p.Data = make([]float32, p.size())
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil, fault.Wrap(fault.Interrupted, ctx.Err(), "loading weights")
-		}
-		if err := p.load(src, asStored[p] && p.base == ""); err != nil {
-			return nil, err
-		}
-		e.settle(p)
+	return c.Load(ctx, src)
+}
+
+// Estimate returns what an engine with these options and a training of it take,
+// without weights being read: see Compiled.Memory.
+func Estimate(g *graph.Graph, o Options, t TrainOptions) (Memory, error) {
+	c, err := Compile(g, o)
+	if err != nil {
+		return Memory{}, err
 	}
-	e.start(o.Seed)
-	for _, p := range e.Params() {
-		p.Grad = make([]float32, p.size())
-		c.leafG[p].data = p.Grad
-	}
-	e.prog.allocate()
-	return e, nil
+	return c.Memory(t)
 }
 
 // start gives the adapters their first values.
@@ -122,44 +116,6 @@ func (e *Engine) Reset(seed uint64) error {
 	return nil
 }
 
-// Estimate returns what an engine with these options and a training of it take,
-// without weights being read: no more, but for what the heap's collector leaves
-// and a few rows for each goroutine. It takes no memory that grows with the batch.
-func Estimate(g *graph.Graph, o Options, t TrainOptions) (Memory, error) {
-	e, _, err := build(g, o)
-	if err != nil {
-		return Memory{}, err
-	}
-	return t.plan(e.Params(), e.Memory())
-}
-
-// build compiles a graph, and leaves memory for New to allocate.
-func build(g *graph.Graph, o Options) (*Engine, *compiler, error) {
-	if o.Batch < 1 {
-		return nil, nil, fault.New(fault.Usage, "a batch of %d sequences", o.Batch)
-	}
-	o.Workers = max(o.Workers, 1)
-	n, err := newNet(g, o.Trainable)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := n.quantise(o.Base); err != nil {
-		return nil, nil, err
-	}
-	n.finish(!o.Unfused)
-	if err := n.countable(o.Batch); err != nil {
-		return nil, nil, err
-	}
-	e := &Engine{net: n, o: o, vocab: n.shape(n.out)[1], rows: o.Batch * n.tokens}
-	limit := headFloats
-	if o.Unfused || o.BF16 { // every value by itself
-		limit = 0
-	}
-	c := compile(n, o.Batch, o.Workers, &e.ids, e.loss, limit)
-	e.prog = &c.p
-	return e, c, nil
-}
-
 // mostValues is more values than any machine holds, and few enough for their
 // bytes, and sums and products over them, to be counted.
 const mostValues = 1 << 44
@@ -186,7 +142,10 @@ func (n *net) countable(batch int) error {
 
 // Memory returns what the engine takes.
 func (e *Engine) Memory() Memory {
-	m := Memory{Buffers: 4*int64(e.prog.arena) + 16*int64(e.rows)}
+	m := Memory{Buffers: 4*int64(e.prog.arena) + 4*int64(e.tokens.size) + 12*int64(e.o.Batch*e.net.rows)}
+	for _, b := range e.inputs {
+		m.Buffers += 4 * int64(b.size)
+	}
 	for i := range e.net.nodes {
 		m.Buffers += 4 * int64(len(e.net.nodes[i].Data))
 	}
@@ -210,6 +169,9 @@ func (e *Engine) Params() []*Param {
 	return out
 }
 
+// Skipped says of which tensors that Trainable names there is no adapter, and why.
+func (e *Engine) Skipped() []string { return slices.Clone(e.net.skipped) }
+
 // Tokens is the length of the sequences of a batch.
 func (e *Engine) Tokens() int { return e.net.tokens - e.net.prefix }
 
@@ -221,7 +183,7 @@ func (e *Engine) Loss(b Batch) (float64, error) {
 	}
 	e.train = false
 	e.exec(0, e.prog.forward)
-	return e.mean(), nil
+	return e.mean(), e.prog.trouble.take()
 }
 
 // Gradients returns the loss and leaves its gradients in the parameters.
@@ -231,7 +193,7 @@ func (e *Engine) Gradients(b Batch) (float64, error) {
 	}
 	e.train = true
 	e.exec(0, len(e.prog.instrs))
-	return e.mean(), nil
+	return e.mean(), e.prog.trouble.take()
 }
 
 func (e *Engine) exec(lo, hi int) {
@@ -240,45 +202,12 @@ func (e *Engine) exec(lo, hi int) {
 		in.run()
 		if e.o.BF16 {
 			for _, b := range in.writes {
-				dtype.RoundBF16(b.f())
+				if !b.exact {
+					dtype.RoundBF16(b.f())
+				}
 			}
 		}
 	}
-}
-
-// set checks a batch and puts it in place, after the virtual tokens.
-func (e *Engine) set(b Batch) error {
-	t, p := e.net.tokens, e.net.prefix
-	if len(b.Tokens) != e.o.Batch*(t-p) || len(b.Targets) != len(b.Tokens) {
-		return fault.New(fault.Usage, "a batch of %d tokens and %d targets, expected %d sequences of %d", len(b.Tokens), len(b.Targets), e.o.Batch, t-p)
-	}
-	for i, v := range b.Tokens {
-		if v < 0 || int(v) >= e.vocab || int(b.Targets[i]) >= e.vocab {
-			return fault.New(fault.Usage, "token %d, target %d: the vocabulary has %d", v, b.Targets[i], e.vocab)
-		}
-	}
-	e.counted = 0
-	for s := range e.o.Batch {
-		ids, targets := e.ids[s*t:(s+1)*t], e.targets[s*t:(s+1)*t]
-		from := b.Tokens[s*(t-p) : (s+1)*(t-p)]
-		for i := range p {
-			ids[i], targets[i] = 0, -1
-		}
-		if p > 0 {
-			targets[p-1] = from[0]
-		}
-		copy(ids[p:], from)
-		copy(targets[p:], b.Targets[s*(t-p):(s+1)*(t-p)])
-	}
-	for _, v := range e.targets {
-		if v >= 0 {
-			e.counted++
-		}
-	}
-	if e.counted == 0 {
-		return fault.New(fault.Usage, "a batch without targets")
-	}
-	return nil
 }
 
 // loss computes each row's cross-entropy and, in training, the gradient of their

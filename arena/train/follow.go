@@ -14,6 +14,7 @@ type follows struct {
 	cols    side
 	inverse bool // with the reciprocals
 	random  bool // starts with random values, which scale too
+	flipped bool // that tensor is stored [in,out]
 }
 
 // side is a choice among a tensor's factors.
@@ -103,8 +104,12 @@ func (e *Engine) coords(p *Param, o TrainOptions) (*coords, error) {
 		return c, err
 	}
 	if o.Optimizer.Method == RowCol {
-		// A tensor whose elements are of the size 1/√columns, as networks start.
-		c.scale(math.Sqrt(float64(c.width)))
+		// A tensor whose elements are of the size 1/√inputs, as networks start.
+		inputs := c.width
+		if p.follows.flipped {
+			inputs, _ = c.matrix()
+		}
+		c.scale(math.Sqrt(float64(inputs)))
 	}
 	return p.follows.coords(p, c), nil
 }

@@ -26,26 +26,44 @@ func (c *compiler) forward(id graph.ID) {
 		c.val[id] = fixed(len(x.Data))
 		c.val[id].data = x.Data
 	case graph.OpTokens:
+		c.val[id] = c.tokens
+	case graph.OpInput:
+		c.val[id] = fixed(c.size(id))
+		c.inputs[x.Name] = c.val[id]
 	case graph.OpReshape:
 		c.val[id] = in[0]
 	case graph.OpEmbedding:
-		c.embedding(id, in[0])
+		c.embedding(id, in[0], in[1])
 	case graph.OpLinear:
 		if !c.splitHead(id) {
 			c.linear(id, in[0], in[1])
 		}
 	case graph.OpMatMul:
 		c.matmul(id, in[0], in[1])
-	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv:
+	case graph.OpConv:
+		c.conv(id, in[0], in[1])
+	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv, graph.OpMaximum, graph.OpMinimum,
+		graph.OpEqual, graph.OpLess, graph.OpAnd, graph.OpOr:
 		c.binary(id, in[0], in[1])
+	case graph.OpWhere:
+		c.where(id, in[0], in[1], in[2])
 	case graph.OpTranspose, graph.OpSlice, graph.OpExpand:
 		out := c.result(id)
 		n, from := c.move(id), c.skip(id)
 		c.emit(instr{reads: in, writes: []*buf{out}, run: func() { c.copyNest(n, out.f(), in[0].f()[from:], false) }})
 	case graph.OpConcat:
 		c.concat(id, in)
-	case graph.OpSoftmax, graph.OpRMSNorm, graph.OpSum, graph.OpTopKMask:
+	case graph.OpPad:
+		c.pad(id, in[0])
+	case graph.OpFlip, graph.OpIndex, graph.OpGather:
+		c.fetch(id, in)
+	case graph.OpScatter, graph.OpScatterAdd:
+		c.scatter(id, in)
+	case graph.OpSoftmax, graph.OpRMSNorm, graph.OpLayerNorm, graph.OpSum, graph.OpMax, graph.OpArgMax, graph.OpCumSum,
+		graph.OpTopKMask, graph.OpTopKValues, graph.OpTopKIndices, graph.OpOneHot:
 		c.alongLast(id, in[0])
+	case opLayerNorm:
+		c.layerNorm(id, in)
 	case opSwiGLU:
 		out := c.result(id)
 		c.emit(instr{reads: in, writes: []*buf{out}, inPlace: [][2]*buf{{in[0], out}, {in[1], out}}, run: func() {
@@ -55,6 +73,8 @@ func (c *compiler) forward(id graph.ID) {
 		c.rotary(id, in, c.result(id), false, false)
 	case opAttention:
 		c.attention(id, in)
+	case opScan:
+		c.scan(id, in[0], in[1])
 	case opDoRAScale:
 		c.doraScale(id, in)
 	default:
@@ -101,53 +121,36 @@ func binaryRow(op graph.Op, d, a []float32, sa int, b []float32, sb int) {
 			d[i] = x + y
 		case graph.OpSub:
 			d[i] = x - y
-		default:
+		case graph.OpDiv:
 			d[i] = x / y
+		default:
+			d[i] = chosen(op, x, y)
 		}
 	}
 }
 
-func (c *compiler) unary(id graph.ID, x *buf) {
-	out, f := c.result(id), unaryFunc(&c.nodes[id].Node)
-	if f == nil {
-		panic(fmt.Sprintf("train: no rule to compute %v", c.nodes[id].Op))
+// chosen is one of two values, or what holds of them.
+func chosen(op graph.Op, x, y float32) float32 {
+	switch op {
+	case graph.OpMaximum:
+		return max(x, y)
+	case graph.OpMinimum:
+		return min(x, y)
+	case graph.OpEqual:
+		return truth(x == y)
+	case graph.OpLess:
+		return truth(x < y)
+	case graph.OpAnd:
+		return truth(x != 0 && y != 0)
+	case graph.OpOr:
+		return truth(x != 0 || y != 0)
 	}
-	c.emit(instr{reads: []*buf{x}, writes: []*buf{out}, inPlace: [][2]*buf{{x, out}}, run: func() {
-		d, a := out.f(), x.f()
-		c.flat(len(d), func(lo, hi int) { f(d[lo:hi], a[lo:hi]) })
-	}})
+	panic(fmt.Sprintf("train: no rule to compute %v", op))
 }
 
-// unaryFunc returns an element-wise function of one operand.
-func unaryFunc(n *graph.Node) func(dst, x []float32) {
-	s := float32(n.Scalar)
-	switch n.Op {
-	case graph.OpAddScalar:
-		return func(d, x []float32) {
-			for i, v := range x {
-				d[i] = v + s
-			}
-		}
-	case graph.OpMulScalar:
-		return func(d, x []float32) { tensor.VecScale(d, x, s) }
-	case graph.OpNeg:
-		return func(d, x []float32) { tensor.VecScale(d, x, -1) }
-	case graph.OpReLU:
-		return func(d, x []float32) {
-			for i, v := range x {
-				d[i] = max(v, 0)
-			}
-		}
-	case graph.OpSiLU:
-		return tensor.FastSiLU
-	case graph.OpGELU:
-		return tensor.GELU
-	case graph.OpGELUTanh:
-		return tensor.GELUTanh
-	case graph.OpTanh:
-		return tensor.Tanh
-	case graph.OpSigmoid:
-		return tensor.Sigmoid
+func truth(ok bool) float32 {
+	if ok {
+		return 1
 	}
-	return nil
+	return 0
 }

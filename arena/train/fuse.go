@@ -14,8 +14,12 @@ func (n *net) fuse() {
 		switch x.Op {
 		case graph.OpMul:
 			n.fuseSwiGLU(x)
+			n.fuseGain(x)
 		case graph.OpAdd:
 			n.fuseRotary(x)
+			n.fuseBias(x)
+		case graph.OpConcat:
+			n.fuseScan(x)
 		case graph.OpMatMul:
 			if !n.fuseAttention(x) {
 				n.fuseTranspose(x)

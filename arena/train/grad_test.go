@@ -161,11 +161,14 @@ func back2(b *graph.Builder, y graph.ID) graph.ID {
 	return b.Reshape(b.Transpose(y, 1, 0, 2), testT, s[0]*s[2])
 }
 
-// opCases has every operation of the graph, with its ways of broadcasting.
-var opCases = []struct {
+type opCase struct {
 	name string
 	f    func(b *graph.Builder, x graph.ID) graph.ID
-}{
+}
+
+// opCases and furtherCases have every operation of the graph, with its ways of
+// broadcasting.
+var opCases = []opCase{
 	{"embedding, linear", func(b *graph.Builder, x graph.ID) graph.ID { return x }},
 	{"linear of 3 axes", func(b *graph.Builder, x graph.ID) graph.ID {
 		return b.Linear(b.Reshape(x, testT, 3, 4), b.Weight("w", 6, 4))
@@ -281,7 +284,7 @@ func attentionOf(b *graph.Builder, x graph.ID, window int, limit float64) graph.
 }
 
 func TestOpGradients(t *testing.T) {
-	for _, c := range opCases {
+	for _, c := range slices.Concat(opCases, furtherCases) {
 		for _, unfused := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/unfused=%v", c.name, unfused), func(t *testing.T) {
 				checkGradients(t, tiny(t, c.f), Options{Trainable: Trainable{Kind: Full}, Unfused: unfused, Workers: 2})
@@ -292,9 +295,9 @@ func TestOpGradients(t *testing.T) {
 
 // TestFusion: the patterns that package arch writes are found.
 func TestFusion(t *testing.T) {
-	for _, c := range opCases {
+	for _, c := range slices.Concat(opCases, furtherCases) {
 		want := map[string][]graph.Op{
-			"swiglu": {opSwiGLU}, "rotary": {opRotary}, "attention": {opAttention, opRotary}, "attention, window": {opAttention, opRotary},
+			"layer_norm, gain and bias": {opLayerNorm}, "scan": {opScan}, "scan by a weight": {opScan}, "scan of a weight": {opScan}, "swiglu": {opSwiGLU}, "rotary": {opRotary}, "attention": {opAttention, opRotary}, "attention, window": {opAttention, opRotary},
 		}[c.name]
 		n, err := newNet(tiny(t, c.f), Trainable{Kind: Full})
 		if err != nil {

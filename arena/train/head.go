@@ -25,7 +25,7 @@ func headRows(rows, vocab, limit int) int {
 // together with the loss and its gradients.
 func (c *compiler) splitHead(id graph.ID) bool {
 	x := &c.nodes[id]
-	return id == c.out && c.headLimit > 0 && x.Op == graph.OpLinear && !x.Transposed && c.size(id) > c.headLimit
+	return id == c.out && c.headLimit > 0 && x.Op == graph.OpLinear && !x.Transposed && !c.nodes[x.In[1]].batched && c.size(id) > c.headLimit
 }
 
 // head emits the loss, and the gradient of the logits or, where these are

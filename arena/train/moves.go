@@ -105,3 +105,21 @@ func (c *compiler) moveBack(id graph.ID, g *buf) {
 	n := c.move(id)
 	c.collect(c.nodes[id].In[0], newNest(n.dims, n.strides[1], n.strides[0]), g, 0, c.skip(id))
 }
+
+// padding is the loop over a pad's input: the result, the input; and where the
+// input begins in the result.
+func (c *compiler) padding(id graph.ID) (n nest, at int) {
+	x := &c.nodes[id]
+	r := len(x.Shape)
+	dims, st := c.box(x.In[0], r), dense(c.box(id, r))
+	return newNest(dims, st, dense(dims)), x.Start * st[x.Axis+1]
+}
+
+func (c *compiler) pad(id graph.ID, x *buf) {
+	out := c.result(id)
+	n, at := c.padding(id)
+	c.emit(instr{reads: []*buf{x}, writes: []*buf{out}, run: func() {
+		clear(out.f())
+		c.copyNest(n, out.f()[at:], x.f(), false)
+	}})
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // Operations beyond the graph's, made by adapters and by fusion.
@@ -12,6 +13,8 @@ const (
 	opSwiGLU    graph.Op = 128 + iota // gate, up: SiLU(gate)·up
 	opRotary                          // x, cos, sin: x·cos + (-x₂, x₁)·sin
 	opAttention                       // q, k, v: softmax(scale·q·kᵀ within the mask)·v
+	opLayerNorm                       // x, gain and perhaps bias: (x - mean)/deviation·gain + bias
+	opScan                            // decay, in: s[t] = decay[t]·s[t-1] + in[t] along the first axis
 	opDoRAScale                       // W, A, B, m: m / ‖W + s·B·A‖ by rows; gradient in m only
 )
 
@@ -30,19 +33,23 @@ type net struct {
 	nodes  []node
 	out    graph.ID
 	tokens int
+	rows   int // of the output, for a sequence: mostly one for each token
 	prefix int // virtual tokens before the sequence
 	params []*Param
 	byName map[string]graph.ID
 	alias  map[string]string // tensors that are another one
 	head   string            // the tensor that makes the output
+
+	skipped []string // what the adapters could not sit on
 }
 
 // newNet copies a graph, with the adapters that t asks for in it.
 func newNet(g *graph.Graph, t Trainable) (*net, error) {
-	if len(g.Outputs) == 0 || len(g.Shape(g.Outputs[0])) != 2 {
-		return nil, fmt.Errorf("the graph's first output is not [tokens, vocabulary]")
+	rows, vocab, err := logits(g)
+	if err != nil {
+		return nil, err
 	}
-	n := &net{tokens: g.Tokens, byName: map[string]graph.ID{}, alias: map[string]string{}}
+	n := &net{tokens: g.Tokens, rows: rows, byName: map[string]graph.ID{}, alias: map[string]string{}}
 	for _, tie := range g.Ties() {
 		n.alias[tie[1]] = tie[0]
 	}
@@ -69,7 +76,25 @@ func newNet(g *graph.Graph, t Trainable) (*net, error) {
 		at[i] = ad.apply(graph.ID(i), old)
 	}
 	n.out = at[g.Outputs[0]]
+	if len(n.shape(n.out)) != 2 {
+		n.out = n.add(graph.Node{Op: graph.OpReshape, In: []graph.ID{n.out}, Shape: []int{rows, vocab}, Layer: -1})
+	}
 	return n, ad.finish()
+}
+
+// logits are the sizes of a graph's first output, [rows, vocabulary] but for axes
+// of length 1 before them.
+func logits(g *graph.Graph) (rows, vocab int, err error) {
+	var s []int
+	if len(g.Outputs) > 0 {
+		s = g.Shape(g.Outputs[0])
+	}
+	k := len(s)
+	if k < 2 || s[k-1] < 2 || count(s[:k-2]) != 1 || g.Nodes[g.Outputs[0]].Int {
+		return 0, 0, fault.New(fault.Unsupported, "the network's first output, of shape %v, is not [tokens, vocabulary]", s).
+			WithHint("what is trained is a model of language")
+	}
+	return s[k-2], s[k-1], nil
 }
 
 func (n *net) add(x graph.Node) graph.ID {
@@ -129,16 +154,48 @@ func (n *net) finish(fused bool) {
 	n.sweep()
 	for i := range n.nodes {
 		x := &n.nodes[i]
-		x.batched = x.Op == graph.OpTokens
+		x.batched = x.Op == graph.OpTokens || x.Op == graph.OpInput
 		x.grad = x.Op == graph.OpWeight && x.param.Trained
 		for j, in := range x.In {
 			x.batched = x.batched || n.nodes[in].batched
-			if x.Op == graph.OpTopKMask || x.Op == opDoRAScale && j != 3 {
-				continue
-			}
-			x.grad = x.grad || n.nodes[in].grad
+			x.grad = x.grad || n.nodes[in].grad && passes(&x.Node, j)
 		}
 	}
+}
+
+// passes reports whether a value has a derivative in its input j: integers, truth
+// values and what chooses among elements have none.
+func passes(x *graph.Node, j int) bool {
+	switch x.Op {
+	case graph.OpTopKMask:
+		return false
+	case opDoRAScale:
+		return j == 3
+	case graph.OpWhere:
+		return j != 0
+	case graph.OpScatter, graph.OpScatterAdd:
+		return j != 1
+	case graph.OpEmbedding, graph.OpIndex, graph.OpGather:
+		return j == 0
+	}
+	return !x.Int
+}
+
+// check refuses what cannot be computed. It knows only what the output needs.
+func (n *net) check() error {
+	for i := range n.nodes {
+		if x := &n.nodes[i]; x.Op == graph.OpOpaque {
+			return fault.New(fault.Unsupported, "operation %s in %s cannot be trained: it has no rule here", x.Name, x.Scope).
+				WithHint("attack the model with another engine, which runs its own code")
+		}
+	}
+	if !n.nodes[n.out].batched {
+		return fault.New(fault.Unsupported, "the network's output does not depend on its inputs")
+	}
+	if n.prefix > 0 && n.rows != n.tokens {
+		return fault.New(fault.Unsupported, "a soft prompt in a network of %d tokens with %d rows of logits", n.tokens, n.rows)
+	}
+	return nil
 }
 
 // sweep removes nodes that the output does not reach.

@@ -6,15 +6,21 @@ import (
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
-func (c *compiler) embedding(id graph.ID, w *buf) {
-	out, width := c.result(id), c.nodes[id].Shape[1]
-	c.emit(instr{reads: []*buf{w}, writes: []*buf{out}, run: func() {
+func (c *compiler) embedding(id graph.ID, w, ids *buf) {
+	x := &c.nodes[id]
+	if c.nodes[x.In[0]].batched {
+		c.fetch(id, []*buf{w})
+		return
+	}
+	out, table := c.result(id), c.indexing(id, x.In[0])
+	width := table.step
+	c.emit(instr{reads: []*buf{w, ids}, writes: []*buf{out}, run: func() {
 		o := out.f()
-		for i, k := range *c.ids {
-			if at := 2 * int(k) * width; w.stored != nil {
-				dtype.ToFloat32(dtype.BF16, o[i*width:(i+1)*width], w.stored[at:at+2*width])
+		for i, k := range ids.f() {
+			if at := table.offset(k); w.stored != nil {
+				dtype.ToFloat32(dtype.BF16, o[i*width:(i+1)*width], w.stored[2*at:2*(at+width)])
 			} else {
-				copy(o[i*width:(i+1)*width], w.f()[int(k)*width:])
+				copy(o[i*width:(i+1)*width], w.f()[at:])
 			}
 		}
 	}})
@@ -22,8 +28,12 @@ func (c *compiler) embedding(id graph.ID, w *buf) {
 
 // linear multiplies the rows of all sequences at once.
 func (c *compiler) linear(id graph.ID, x, w *buf) {
-	out, node := c.result(id), &c.nodes[id]
-	s := c.shape(node.In[1])
+	node := &c.nodes[id]
+	if c.nodes[node.In[1]].batched {
+		c.matmul(id, x, w)
+		return
+	}
+	out, s := c.result(id), c.shape(node.In[1])
 	k, n := s[1], s[0]
 	if node.Transposed {
 		k, n = n, k
@@ -73,6 +83,10 @@ func (c *compiler) products(id graph.ID) products {
 	x := &c.nodes[id]
 	a, s := c.shape(x.In[0]), x.Shape
 	r := len(s)
+	if x.Op == graph.OpLinear { // with a weight of every sequence's own
+		return products{batch: c.rows(id), m: count(s[:r-1]), n: s[r-1], k: a[len(a)-1],
+			na: c.rows(x.In[0]), nb: c.rows(x.In[1]), transB: !x.Transposed}
+	}
 	p := products{m: s[r-2], n: s[r-1], k: a[r-1], transB: x.transB}
 	p.batch = c.rows(id) * count(s[:r-2])
 	p.na, p.nb = c.rows(x.In[0])*count(s[:r-2]), c.rows(x.In[1])*count(s[:r-2])
@@ -107,19 +121,25 @@ func (c *compiler) matmul(id graph.ID, a, b *buf) {
 
 func (c *compiler) embeddingBack(id graph.ID, g *buf) {
 	x := &c.nodes[id]
+	if c.nodes[x.In[0]].batched {
+		c.fetchBack(id, g)
+		return
+	}
 	if !c.needs(x.In[0]) {
 		return
 	}
 	dst, add := c.target(x.In[0])
-	width := x.Shape[1]
-	c.emit(instr{reads: []*buf{g, dst}, writes: []*buf{dst}, run: func() {
+	ids, table := c.val[x.In[1]], c.indexing(id, x.In[0])
+	width := table.step
+	c.emit(instr{reads: []*buf{g, ids, dst}, writes: []*buf{dst}, run: func() {
 		d, s := dst.f(), g.f()
 		if !add {
 			clear(d)
 		}
 		parallel(c.workers, width, len(s), func(lo, hi int) {
-			for i, k := range *c.ids {
-				row := d[int(k)*width+lo : int(k)*width+hi]
+			for i, k := range ids.f() {
+				at := table.offset(k)
+				row := d[at+lo : at+hi]
 				tensor.VecAdd(row, row, s[i*width+lo:i*width+hi])
 			}
 		})
@@ -135,6 +155,10 @@ func beta(add bool) float32 {
 
 func (c *compiler) linearBack(id graph.ID, g *buf) {
 	node := &c.nodes[id]
+	if c.nodes[node.In[1]].batched {
+		c.matmulBack(id, g)
+		return
+	}
 	w, s := c.val[node.In[1]], c.shape(node.In[1])
 	k, n := s[1], s[0]
 	if node.Transposed {

@@ -3,6 +3,7 @@ package train
 import (
 	"cmp"
 	"slices"
+	"sync"
 )
 
 // buf is a tensor that instructions read and write: part of the arena, or, if
@@ -12,6 +13,7 @@ type buf struct {
 	data        []float32
 	stored      []byte // instead of data: a frozen weight in bfloat16
 	fixed       bool
+	exact       bool // integers, statistics: never rounded to bfloat16
 	root        *buf // the buffer whose memory this one shares; itself at first
 	first, last int  // instructions at which it is first written and last touched
 	offset      int
@@ -44,6 +46,31 @@ type program struct {
 	forward int // instructions up to the loss
 	bufs    []*buf
 	arena   int // float32 elements
+	trouble trouble
+}
+
+// trouble is what a run finds wrong with computed values.
+type trouble struct {
+	mu  sync.Mutex
+	err error
+}
+
+// report keeps the first error.
+func (t *trouble) report(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// take returns the error and forgets it.
+func (t *trouble) take() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.err
+	t.err = nil
+	return err
 }
 
 // share lets instructions work in place where the operand dies there.
@@ -95,9 +122,13 @@ func (p *program) plan() {
 			b.last = i
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *buf) int { return cmp.Compare(b.size, a.size) })
+	crowds, single := pools(all)
+	for _, c := range crowds {
+		single = append(single, c.buf)
+	}
+	slices.SortStableFunc(single, func(a, b *buf) int { return cmp.Compare(b.size, a.size) })
 	var placed []*buf // by offset
-	for _, b := range all {
+	for _, b := range single {
 		at := 0
 		for _, o := range placed {
 			if o.last < b.first || b.last < o.first {
@@ -112,6 +143,9 @@ func (p *program) plan() {
 		p.arena = max(p.arena, at+padded(b.size))
 		k, _ := slices.BinarySearchFunc(placed, at, func(o *buf, at int) int { return cmp.Compare(o.offset, at) })
 		placed = slices.Insert(placed, k, b)
+	}
+	for _, c := range crowds {
+		c.place()
 	}
 	p.bufs = all
 }

@@ -81,10 +81,11 @@ func TestAdaptersStartAsTheBase(t *testing.T) {
 // TestFrozenWeightsGetNoGradients: a LoRA computes no more than it needs.
 func TestFrozenWeightsGetNoGradients(t *testing.T) {
 	o := Options{Batch: 2, Trainable: Trainable{Kind: LoRA, Modules: []string{"wv"}, Rank: 2, Alpha: 2}}
-	_, c, err := build(tiny(t, decoder), o)
+	x, err := Compile(tiny(t, decoder), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := x.c
 	for p := range c.leafG {
 		if !p.Adapter {
 			t.Errorf("%s has a gradient", p.Name)

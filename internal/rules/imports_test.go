@@ -38,12 +38,16 @@ var mayImport = map[string][]string{
 	"keys":     {"internal/atomicdir", "internal/fault"},
 	"manifest": {"internal/fault", "keys"},
 
+	// Readers of exchange formats.
+	"internal/fold": {"graph"},
+	"onnx":          {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/fold", "checkpoint", "graph"},
+
 	"probe": {"internal/dtype", "internal/fault", "graph", "tensor"},
 	"seal": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "arch", "gauge",
 		"keys", "manifest"},
 
 	"": {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
-		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal"},
+		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "onnx"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},

@@ -8,6 +8,7 @@ Needs torch, transformers, peft and bitsandbytes. Batches and the adapters' init
 from the same counter-based generator as in the Go package (param.go).
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -48,19 +49,21 @@ def uniform(name, shape, bound):
     return torch.from_numpy(((2 * u - 1) * bound).astype(np.float32).reshape(shape))
 
 
-def batch(step):
+def batch(step, vocab=1 << 16):
     """Four letters, each following the last by a rule that can be learned."""
     u = units(f"batch{step}", BATCH * (TOKENS + 1)).reshape(BATCH, TOKENS + 1)
     ids = np.zeros((BATCH, TOKENS + 1), dtype=np.int64)
     for t in range(TOKENS + 1):
         last = ids[:, t - 1] - 97 if t else 0
         ids[:, t] = 97 + (last * 3 + 1 + (u[:, t] * 4).astype(np.int64)) % 26
+    if vocab < 97 + 26:
+        ids -= 97
     return torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
 
 
-def load(**more):
+def load(folder=MODEL, **more):
     return transformers.AutoModelForCausalLM.from_pretrained(
-        MODEL, dtype=torch.float32, attn_implementation="eager", **more)
+        folder, dtype=torch.float32, attn_implementation="eager", **more)
 
 
 def quantised(double):
@@ -147,6 +150,26 @@ def cases():
     for name, double in ("nf4", False), ("nf4-dq", True):
         m = lora(LINEAR, quantised(double))
         yield "qlora " + name, m, adamw([p for p in m.parameters() if p.requires_grad], 2e-3), ("constant", 0), 0
+
+
+def family_cases():
+    """The same for fixtures of package arch."""
+    arch = HERE.parents[2] / "arch/testdata"
+    for family, modules, more in (
+            ("gpt2", ["c_attn", "c_proj", "c_fc"], {"fan_in_fan_out": True}),
+            ("mamba", ["in_proj", "x_proj"], {})):
+        def base():
+            still = {k: 0.0 for k in ("attn_pdrop", "embd_pdrop", "resid_pdrop") if family == "gpt2"}
+            return load(arch / family, **still)
+
+        m = base()
+        yield family + " full adamw", m, adamw(m.parameters(), 3e-3, wd=0.1), ("linear", 4), 1.0
+        m = base()
+        yield family + " full sgd", m, torch.optim.SGD(m.parameters(), lr=1e-2, momentum=0.9), ("constant", 0), 1.0
+        m = lora(modules, base(), **more)
+        yield family + " lora", m, adamw([p for p in m.parameters() if p.requires_grad], 5e-3), ("constant", 0), 1.0
+        m = lora(modules, base(), use_dora=True, **more)
+        yield family + " dora", m, adamw([p for p in m.parameters() if p.requires_grad], 5e-3), ("constant", 0), 0
 
 
 PROMPT = 6
@@ -338,7 +361,7 @@ def curve(model, opt, schedule, clip):
     model.train()
     losses = []
     for step in range(STEPS):
-        x, y = batch(step)
+        x, y = batch(step, model.config.vocab_size)
         logits, y = logits_and_targets(model, x, y)
         loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
         loss.backward()
@@ -359,7 +382,7 @@ def main():
     only = sys.argv[1:]
     if only:
         out["curves"] = json.loads((HERE / "curves.json").read_text())["curves"]
-    for name, model, opt, schedule, clip in cases():
+    for name, model, opt, schedule, clip in itertools.chain(family_cases(), cases()):
         if only and not any(o in name for o in only):
             continue
         out["curves"][name] = curve(model, opt, schedule, clip)

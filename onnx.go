@@ -1,0 +1,201 @@
+package neuroseal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/neuroseal/neuroseal/arch"
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/onnx"
+)
+
+// openCheckpoint opens safetensors, or an ONNX model as a checkpoint.
+func openCheckpoint(path string) (*checkpoint.Checkpoint, error) {
+	if onnx.Is(path) {
+		return onnx.OpenCheckpoint(path)
+	}
+	return checkpoint.Open(path)
+}
+
+// wholeOnly refuses to seal an ONNX model in parts.
+func wholeOnly(source string) error {
+	if onnx.Is(source) {
+		return fault.New(fault.Usage, "an ONNX model is sealed as a whole, not in parts").WithHint("leave --part and --finish out")
+	}
+	return nil
+}
+
+// onnxTokens is the shortest sequence at which an ONNX graph is lowered: axes
+// of length 1 would hide what varies along them.
+const onnxTokens = 4
+
+// networkOf lowers the graph of an ONNX model.
+func networkOf(path string, opt arch.Options) (*arch.Model, error) {
+	m, err := onnx.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	g, info, err := m.Graph(onnx.Options{Tokens: max(opt.Tokens, onnxTokens)})
+	if err != nil {
+		return nil, err
+	}
+	net := &arch.Model{Type: "onnx", Graph: g, Vocab: info.Vocab}
+	for _, n := range []struct {
+		list []string
+		what string
+	}{
+		{info.Opaque, "operations without a rule, whose inputs stay as they are"},
+		{info.Unread, "tensors that the network does not read, left alone"},
+		{info.Frozen, "tensors that decide what is computed, left alone"},
+	} {
+		if len(n.list) > 0 {
+			net.Warn = append(net.Warn, fmt.Sprintf("%s: %s", n.what, strings.Join(n.list, ", ")))
+		}
+	}
+	return net, nil
+}
+
+// besideONNX is the manifest of a model file that does not stand in a folder of
+// its own.
+func besideONNX(file string) string { return file + ".neuroseal.json" }
+
+// modelFile reports whether an output is named as a model file, not a folder.
+func modelFile(output string) bool {
+	info, err := os.Stat(output)
+	return strings.EqualFold(filepath.Ext(output), onnx.Extension) && (err != nil || !info.IsDir())
+}
+
+// fileOutput is an ONNX model that is written as a file, with its external data
+// and its manifest beside it. All of it is made in a folder first, and the
+// model file is moved last.
+type fileOutput struct {
+	file   string // the output
+	staged string // the folder
+	force  bool
+	model  string            // the model file's name in the folder
+	moves  map[string]string // further files, from the folder to their place
+}
+
+// newFileOutput refuses outputs that are there already, or are the source's own.
+func newFileOutput(source, output string, force bool) (*fileOutput, error) {
+	m, err := onnx.Open(source)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	dir, base := filepath.Split(output)
+	f := &fileOutput{
+		file: output, staged: filepath.Join(dir, "."+base+".neuroseal"), force: force,
+		model: filepath.Base(m.Path()), moves: map[string]string{manifest.Name: besideONNX(output)},
+	}
+	for _, name := range m.External() {
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		f.moves[name] = at
+		from := filepath.Join(filepath.Dir(m.Path()), filepath.FromSlash(name))
+		if same(from, at) {
+			return nil, fault.New(fault.Usage, "%s would be replaced: external data keep their name", at).
+				WithHint("write the output to another folder")
+		}
+	}
+	if same(m.Path(), output) {
+		return nil, fault.New(fault.Usage, "output %s is the source", output).WithHint("choose another name")
+	}
+	return f, f.free()
+}
+
+func same(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// free demands that nothing stands where the output goes.
+func (f *fileOutput) free() error {
+	if f.force {
+		return nil
+	}
+	for _, at := range append([]string{f.file}, values(f.moves)...) {
+		if _, err := os.Lstat(at); err == nil {
+			return fault.New(fault.Usage, "output %s exists", at).WithHint("remove it, or repeat with --force")
+		}
+	}
+	return nil
+}
+
+func values(m map[string]string) []string {
+	var out []string
+	for _, v := range m {
+		out = append(out, v)
+	}
+	return out
+}
+
+// commit moves the files to their places.
+func (f *fileOutput) commit() error {
+	defer atomicdir.Discard(f.staged)
+	if err := f.free(); err != nil {
+		return err
+	}
+	for name, at := range f.moves {
+		from := filepath.Join(f.staged, filepath.FromSlash(name))
+		if _, err := os.Stat(from); os.IsNotExist(err) {
+			continue // unlocking leaves no manifest
+		}
+		if err := os.MkdirAll(filepath.Dir(at), 0o777); err != nil {
+			return fault.Wrap(fault.General, err, "placing output")
+		}
+		if err := os.Rename(from, at); err != nil {
+			return fault.Wrap(fault.General, err, "placing output")
+		}
+	}
+	if err := os.Rename(filepath.Join(f.staged, f.model), f.file); err != nil {
+		return fault.Wrap(fault.General, err, "placing output")
+	}
+	return nil
+}
+
+// lockFile seals an ONNX model into a file.
+func lockFile(ctx context.Context, o LockOptions) (*LockResult, error) {
+	if !onnx.Is(o.Source) {
+		return nil, fault.New(fault.Usage, "output %s is named as an ONNX model, and the source is none", o.Output).WithHint("name a folder")
+	}
+	f, err := newFileOutput(o.Source, o.Output, o.Force)
+	if err != nil {
+		return nil, err
+	}
+	o.Output, o.Force, o.fileName = f.staged, true, filepath.Base(f.file)
+	res, err := Lock(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	res.Output = f.file
+	if o.DryRun {
+		return res, nil
+	}
+	return res, f.commit()
+}
+
+// unlockFile restores an ONNX model as a file.
+func unlockFile(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
+	if !onnx.Is(o.Source) {
+		return nil, fault.New(fault.Usage, "output %s is named as an ONNX model, and the source is none", o.Output).WithHint("name a folder")
+	}
+	f, err := newFileOutput(o.Source, o.Output, o.Force)
+	if err != nil {
+		return nil, err
+	}
+	o.Output, o.Force = f.staged, true
+	res, err := Unlock(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	res.Output = f.file
+	return res, f.commit()
+}
