@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/dtype"
@@ -124,7 +125,7 @@ func (v *verifier) sameEpsilon(orig *model, sol *gauge.Solution, e [][]int16) bo
 		return true // an ONNX model has no config
 	}
 	var a, b map[string]json.RawMessage
-	if json.Unmarshal(orig.conf, &a) != nil || json.Unmarshal(v.ck.ConfigJSON(), &b) != nil {
+	if json.Unmarshal(arch.PlainJSON(orig.conf), &a) != nil || json.Unmarshal(arch.PlainJSON(v.ck.ConfigJSON()), &b) != nil {
 		v.mismatch("config.json", "", "cannot be read")
 		return false
 	}
@@ -192,7 +193,7 @@ func (f *finder) residual(orig, sealed []byte) {
 		return
 	}
 	var a, b map[string]json.RawMessage
-	if json.Unmarshal(orig, &a) != nil || json.Unmarshal(sealed, &b) != nil {
+	if json.Unmarshal(arch.PlainJSON(orig), &a) != nil || json.Unmarshal(arch.PlainJSON(sealed), &b) != nil {
 		return
 	}
 	for _, e := range f.sol.Eps {
@@ -213,140 +214,144 @@ func (f *finder) moved() bool {
 	})
 }
 
-// unknowns lists, per element of a term, the class that is not known yet.
-func (f *finder) unknowns(ax gauge.Axis) ([]gauge.Segment, bool) {
-	out := make([]gauge.Segment, ax.Len)
-	any := false
+// term is one summand of a tensor's exponents, as far as it is known.
+type term struct {
+	last    bool              // it varies along the tensor's last axis
+	at      func(row int) int // where a row lies along the term's other axes
+	unknown []gauge.Segment   // per element: a class that is not known yet; Count says how many are
+	known   []int             // per element: the sum of what is known
+}
+
+func (f *finder) term(t *gauge.Tensor, ax gauge.Axis) term {
+	rank := len(t.Shape)
+	out := term{last: slices.Contains(ax.Axes, rank-1), unknown: make([]gauge.Segment, ax.Len), known: make([]int, ax.Len)}
+	axes := ax.Axes
+	if out.last {
+		axes = axes[:len(axes)-1]
+	}
+	out.at = seal.RowIndex(t.Shape, axes)
 	for _, s := range ax.Segments {
 		for i := range s.Count {
-			if c := s.First + i/s.Div; !f.known[s.Group][c] {
-				u := &out[s.Start+i]
-				if u.Count == 0 {
-					*u = gauge.Segment{Group: s.Group, First: c, Coef: s.Coef}
-				}
-				u.Count++
-				any = true
+			c, at := s.First+i/s.Div, s.Start+i
+			if f.known[s.Group][c] {
+				out.known[at] += s.Coef * int(f.e[s.Group][c])
+			} else {
+				n := out.unknown[at].Count
+				out.unknown[at] = gauge.Segment{Group: s.Group, First: c, Coef: s.Coef, Count: n + 1}
 			}
 		}
 	}
-	return out, any
+	return out
 }
 
-// tensor learns what it can from one tensor.
+// open reports whether elements [from,to) hold a class that is still unknown.
+func (f *finder) open(t term, from, to int) bool {
+	return slices.ContainsFunc(t.unknown[from:to], func(s gauge.Segment) bool {
+		return s.Count > 0 && !f.known[s.Group][s.First]
+	})
+}
+
+// tensor learns what it can from one tensor, row by row.
 func (f *finder) tensor(t *gauge.Tensor) (learnt bool, err error) {
 	rank := len(t.Shape)
 	o, ok := f.orig.Tensor(t.Name)
 	if !ok || !o.DType.Scalable() || rank == 0 || o.Size == 0 {
 		return false, nil
 	}
-	var rowTerm, colTerm []gauge.Segment
+	var terms []term
+	unknown := false
 	for _, ax := range t.Terms {
-		u, any := f.unknowns(ax)
-		switch {
-		case !any:
-		case len(ax.Axes) > 0 && ax.Axes[len(ax.Axes)-1] == rank-1 && len(ax.Axes) == 1:
-			colTerm = u
-		default:
-			rowTerm = u
-		}
+		x := f.term(t, ax)
+		unknown = unknown || f.open(x, 0, len(x.unknown))
+		terms = append(terms, x)
 	}
-	if rowTerm == nil && colTerm == nil {
+	if !unknown {
 		return false, nil
 	}
 	width := t.Shape[rank-1]
-	rows := int(o.Elements()) / width
-	for r := range rows {
-		var ru gauge.Segment
-		if rowTerm != nil {
-			ru = rowTerm[0]
-			if len(rowTerm) > 1 {
-				ru = rowTerm[r]
-			}
-		}
-		if ru.Count > 1 || ru.Count == 0 && colTerm == nil || ru.Count == 1 && f.known[ru.Group][ru.First] {
+	settled := make([]map[int]bool, len(terms)) // per term: where nothing is unknown any more
+	for r := range int(o.Elements()) / width {
+		if !f.worth(terms, settled, r, width) {
 			continue
 		}
-		n, err := f.row(t, o, r, width, ru, colTerm)
+		n, err := f.row(t.Name, o, terms, r, width)
 		if err != nil {
 			return false, err
 		}
 		learnt = learnt || n
-		if colTerm != nil && ru.Count == 0 && !f.left(colTerm) {
-			break
-		}
 	}
 	return learnt, nil
 }
 
-// left reports whether a column's class is still unknown.
-func (f *finder) left(col []gauge.Segment) bool {
-	return slices.ContainsFunc(col, func(s gauge.Segment) bool { return s.Count == 1 && !f.known[s.Group][s.First] })
+// worth reports whether a row may teach something, without reading it.
+func (f *finder) worth(terms []term, settled []map[int]bool, r, width int) bool {
+	rows, columns := 0, false
+	for i, x := range terms {
+		at := x.at(r)
+		if !x.last {
+			u := x.unknown[at]
+			if u.Count > 1 || u.Count == 1 && f.known[u.Group][u.First] {
+				return false // in a later pass
+			}
+			rows += u.Count
+			continue
+		}
+		if settled[i] == nil {
+			settled[i] = map[int]bool{}
+		}
+		if !settled[i][at] && !f.open(x, at*width, (at+1)*width) {
+			settled[i][at] = true
+		}
+		columns = columns || !settled[i][at]
+	}
+	return rows == 1 || rows == 0 && columns
 }
 
 // row compares one row and settles what exactly one unknown explains.
-func (f *finder) row(t *gauge.Tensor, o checkpoint.Tensor, r, width int, ru gauge.Segment, col []gauge.Segment) (learnt bool, err error) {
+func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width int) (learnt bool, err error) {
 	size := o.DType.Bits() / 8
 	a, b := make([]byte, width*size), make([]byte, width*size)
 	off := int64(r) * int64(width*size)
-	s, _ := f.seal.Tensor(t.Name)
+	s, _ := f.seal.Tensor(name)
 	if err := f.orig.ReadAt(o, a, off); err != nil {
 		return false, err
 	}
 	if err := f.seal.ReadAt(s, b, off); err != nil {
 		return false, err
 	}
-	base := f.exponents(t, r)
-	for i := range width {
-		u := ru
-		if col != nil && col[i].Count > 0 && !f.known[col[i].Group][col[i].First] {
-			if u.Count > 0 || col[i].Count > 1 {
-				continue
-			}
-			u = col[i]
+	begin := make([]int, len(terms))
+	for j, x := range terms {
+		if begin[j] = x.at(r); x.last {
+			begin[j] *= width
 		}
-		if u.Count != 1 || f.known[u.Group][u.First] {
+	}
+	for i := range width {
+		var u gauge.Segment
+		unknown, known := 0, 0
+		for j, x := range terms {
+			at := begin[j]
+			if x.last {
+				at += i
+			}
+			known += x.known[at]
+			if n := x.unknown[at].Count; n > 0 {
+				u = x.unknown[at]
+				unknown += n
+			}
+		}
+		if unknown != 1 || f.known[u.Group][u.First] {
 			continue
 		}
 		d, ok := shift(element(o.DType, a[i*size:]), element(o.DType, b[i*size:]))
-		d -= base(i)
+		d -= known
 		if !ok || d%u.Coef != 0 || d/u.Coef < -2000 || d/u.Coef > 2000 {
 			continue
 		}
 		f.e[u.Group][u.First] = int16(d / u.Coef)
 		f.known[u.Group][u.First] = true
 		learnt = true
-		if u == ru {
-			return true, nil // the row's class was all there was to learn
-		}
 	}
 	return learnt, nil
-}
-
-// exponents returns the exponent of each element of a row that is known so far.
-func (f *finder) exponents(t *gauge.Tensor, r int) func(i int) int {
-	rank := len(t.Shape)
-	total := 0
-	var cols []int
-	for _, ax := range t.Terms {
-		switch {
-		case len(ax.Axes) == 0:
-			total += ax.Exponents(f.e)[0]
-		case ax.Axes[len(ax.Axes)-1] == rank-1:
-			cols = ax.Exponents(f.e)
-		default:
-			for _, s := range ax.Segments {
-				if r >= s.Start && r < s.Start+s.Count {
-					total += s.Coef * int(f.e[s.Group][s.First+(r-s.Start)/s.Div])
-				}
-			}
-		}
-	}
-	return func(i int) int {
-		if cols == nil {
-			return total
-		}
-		return total + cols[i]
-	}
 }
 
 // shift returns e with b = a·2^e, if there is one.

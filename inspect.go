@@ -15,6 +15,7 @@ import (
 // InspectOptions say what to look at.
 type InspectOptions struct {
 	Path          string
+	Graph         string       // as in LockOptions; needed where the manifest names a graph
 	Profile       seal.Profile // for an unsealed checkpoint; default portable
 	Detect        bool         // read the weights and look for traces of a seal
 	AllowUnsealed bool
@@ -74,7 +75,12 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		return nil, err
 	}
 	// What a seal left alone on purpose must not stop a look at it.
-	m, err := openModel(o.Path, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed || man != nil})
+	if man != nil {
+		if err := needsGraph(man, o.Graph); err != nil {
+			return nil, err
+		}
+	}
+	m, err := openWith(o.Path, o.Graph, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed || man != nil})
 	if err != nil {
 		return nil, err
 	}

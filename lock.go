@@ -26,6 +26,7 @@ const DefaultScale = 100
 // LockOptions say how to seal.
 type LockOptions struct {
 	Source, Output string
+	Graph          string // .pt2 or .onnx that describes the network; "": by the config
 
 	Method  seal.Method  // default gauge
 	Profile seal.Profile // of method gauge; default portable
@@ -113,7 +114,7 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err := refuseSealed(o.Source); err != nil {
 		return nil, err
 	}
-	m, err := openModel(o.Source, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
+	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +205,9 @@ func (l *locker) plan(ctx context.Context) error {
 		Sealed: true, Method: string(l.o.Method), Schema: manifest.Schema, Tool: "neuroseal " + Version,
 		Timestamp: l.o.Time.UTC().Format(time.RFC3339), ModelType: l.m.net.Type, FreeDims: l.full.FreeDims,
 		Scale: l.o.Scale, Profile: string(l.o.Profile), Notes: l.m.net.Warn,
+	}
+	if l.man.Graph, err = graphRecord(l.o.Graph); err != nil {
+		return err
 	}
 	for _, b := range l.m.net.Unknown {
 		l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: b, Why: "not read by the network; left alone by --allow-unsealed"})

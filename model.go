@@ -40,11 +40,12 @@ func orSilent(p Progress) Progress {
 
 // model is an open checkpoint with its network.
 type model struct {
-	path string
-	ck   *checkpoint.Checkpoint
-	net  *arch.Model
-	conf []byte
-	opt  arch.Options
+	path  string
+	graph string // file that describes the network; "": config, or the model's own
+	ck    *checkpoint.Checkpoint
+	net   *arch.Model
+	conf  []byte
+	opt   arch.Options
 
 	edit    func(checkpoint.Tensor) checkpoint.Editor // applied to weights as they are read; nil: none
 	mu      sync.Mutex
@@ -52,18 +53,7 @@ type model struct {
 }
 
 // openModel opens a checkpoint and builds its forward pass.
-func openModel(path string, opt arch.Options) (*model, error) {
-	ck, err := openCheckpoint(path)
-	if err != nil {
-		return nil, err
-	}
-	m := &model{path: path, ck: ck, conf: ck.ConfigJSON(), opt: opt}
-	if err := m.build(); err != nil {
-		ck.Close()
-		return nil, err
-	}
-	return m, nil
-}
+func openModel(path string, opt arch.Options) (*model, error) { return openWith(path, "", opt) }
 
 func (m *model) build() error {
 	net, err := m.network()
@@ -82,6 +72,9 @@ func (m *model) build() error {
 
 // network writes the forward pass: from the config, or from the model's own graph.
 func (m *model) network() (*arch.Model, error) {
+	if m.graph != "" {
+		return exported(m.graph, m.ck, m.opt)
+	}
 	if onnx.Is(m.path) {
 		return networkOf(m.path, m.opt)
 	}
@@ -125,7 +118,7 @@ func (m *model) epsilons(keys []gauge.EpsMove) (map[string]float64, error) {
 		return out, nil // an ONNX model has no config
 	}
 	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(m.conf, &raw); err != nil {
+	if err := json.Unmarshal(arch.PlainJSON(m.conf), &raw); err != nil {
 		return nil, err
 	}
 	for _, k := range keys {
@@ -275,7 +268,7 @@ func (m *model) tokens() []int {
 		BOS any `json:"bos_token_id"`
 	}
 	start := -1
-	if json.Unmarshal(m.conf, &c) == nil {
+	if json.Unmarshal(arch.PlainJSON(m.conf), &c) == nil {
 		if f, ok := c.BOS.(float64); ok {
 			start = int(f)
 		}

@@ -2,7 +2,6 @@ package neuroseal
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,18 +46,7 @@ func networkOf(path string, opt arch.Options) (*arch.Model, error) {
 		return nil, err
 	}
 	net := &arch.Model{Type: "onnx", Graph: g, Vocab: info.Vocab}
-	for _, n := range []struct {
-		list []string
-		what string
-	}{
-		{info.Opaque, "operations without a rule, whose inputs stay as they are"},
-		{info.Unread, "tensors that the network does not read, left alone"},
-		{info.Frozen, "tensors that decide what is computed, left alone"},
-	} {
-		if len(n.list) > 0 {
-			net.Warn = append(net.Warn, fmt.Sprintf("%s: %s", n.what, strings.Join(n.list, ", ")))
-		}
-	}
+	describeONNX(net, info)
 	return net, nil
 }
 

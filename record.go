@@ -36,11 +36,11 @@ func refuseSealed(src string) error {
 
 // CheckSource refuses what Lock refuses before it reads any weight: a
 // checkpoint that is sealed, damaged, or of an unknown kind.
-func CheckSource(path string, allowUnsealed bool) error {
+func CheckSource(path, graphFile string, allowUnsealed bool) error {
 	if err := refuseSealed(path); err != nil {
 		return err
 	}
-	m, err := openModel(path, arch.Options{Tokens: 1, AllowUnsealed: allowUnsealed})
+	m, err := openWith(path, graphFile, arch.Options{Tokens: 1, AllowUnsealed: allowUnsealed})
 	if err != nil {
 		return err
 	}

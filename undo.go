@@ -18,6 +18,7 @@ import (
 // UndoOptions say what to re-balance.
 type UndoOptions struct {
 	Source, Output string
+	Graph          string // as in LockOptions
 	Force          bool
 	AllowUnsealed  bool
 	Progress       Progress
@@ -40,7 +41,7 @@ type UndoResult struct {
 func Undo(ctx context.Context, o UndoOptions) (*UndoResult, error) {
 	began := time.Now()
 	o.Progress = orSilent(o.Progress)
-	m, err := openModel(o.Source, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed})
+	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed})
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 // VerifyOptions say what to check.
 type VerifyOptions struct {
 	Sealed  string
+	Graph   string // as in LockOptions; needed where the manifest names a graph
 	Against string // the original; "": compare with what the manifest records
 	Run     bool   // run both networks and demand equal outputs
 	// Key, if set, lets the algebra be checked without the original: every
@@ -70,6 +71,11 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 	man, err := readManifest(o.Sealed)
 	if err != nil {
 		return nil, err
+	}
+	if o.Against != "" || o.Run {
+		if err := needsGraph(man, o.Graph); err != nil {
+			return nil, err
+		}
 	}
 	ck, err := openCheckpoint(o.Sealed)
 	if err != nil {
@@ -315,11 +321,16 @@ func (v *verifier) sides() (p pair, err error) {
 		return p, fault.New(fault.Usage, "running needs the original").WithHint("give --against ORIGINAL, or the key")
 	}
 	opt := arch.Options{Tokens: verifyTokens, AllowUnsealed: true}
-	if p.b, err = openModel(v.o.Sealed, opt); err != nil {
+	if p.a, err = v.original(opt); err != nil {
 		return p, err
 	}
-	if p.a, err = v.original(opt); err != nil {
-		p.b.ck.Close()
+	if v.o.Graph == "" {
+		p.b, err = openModel(v.o.Sealed, opt)
+	} else {
+		p.b, err = p.a.like(v.o.Sealed)
+	}
+	if err != nil {
+		p.a.ck.Close()
 	}
 	return p, err
 }
@@ -327,7 +338,7 @@ func (v *verifier) sides() (p pair, err error) {
 // original opens the original network, or takes the seal back in memory.
 func (v *verifier) original(opt arch.Options) (*model, error) {
 	if v.o.Against != "" {
-		return openModel(v.o.Against, opt)
+		return openWith(v.o.Against, v.o.Graph, opt)
 	}
 	inv, err := inverse(v.ck, v.man, v.o.Key)
 	if err != nil {
@@ -337,7 +348,7 @@ func (v *verifier) original(opt arch.Options) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := openModel(v.o.Sealed, opt)
+	m, err := openWith(v.o.Sealed, v.o.Graph, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -356,7 +367,7 @@ func (v *verifier) original(opt arch.Options) (*model, error) {
 // from the weights themselves and demands that original, scaled by them, is
 // the sealed tensor byte for byte.
 func (v *verifier) against(ctx context.Context) error {
-	orig, err := openModel(v.o.Against, arch.Options{Tokens: verifyTokens, AllowUnsealed: true})
+	orig, err := openWith(v.o.Against, v.o.Graph, arch.Options{Tokens: verifyTokens, AllowUnsealed: true})
 	if err != nil {
 		return err
 	}

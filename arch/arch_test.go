@@ -48,8 +48,9 @@ var published = map[string]int{
 	"mistral-7b-v0.3": 32*5 + 2, "qwen2.5-7b": 28*5 + 2, "qwen3-8b": 36*5 + 2,
 	"gemma-2b": 18 * 3, "gemma-2-9b": 42 * 3, "gemma-3-1b": 26 * 2,
 	"phi-3-mini-4k": 32*5 + 2, "phi-3.5-mini": 32*5 + 2, "phi-4-mini": 32*5 + 1,
-	"olmoe-1b-7b": 16*(4+64) + 2, "qwen1.5-moe-a2.7b": 24*(4+61) + 2, "gpt-oss-20b": 24*4 + 2,
-	"deepseek-v2-lite": 0, "deepseek-v3": 0,
+	"olmoe-1b-7b": 16*(4+64) + 2, "qwen1.5-moe-a2.7b": 24*(4+61) + 2,
+	// DeepSeek: norms of the narrow vectors too (V2 Lite has none for queries); expert layers have one shared MLP.
+	"deepseek-v2-lite": 27*5 + 1 + 26*(64+1) + 2, "deepseek-v3": 61*6 + 3 + 58*(256+1) + 2,
 	"mixtral-8x7b": 32*12 + 2, "qwen3-30b-a3b": 48*(4+128) + 2,
 	// No pair in an MLP with GELU; one norm before attention and MLP side by side.
 	"phi-2": 32*3 + 2, "falcon-7b": 32*3 + 1,
@@ -61,6 +62,13 @@ var published = map[string]int{
 	"stablelm-2-12b": 40*(3+8) + 2, // queries and keys: one for each key head's norm
 	"olmo-2-7b":      32*3 + 2,     // norms after the halves
 	"granite-3.1-8b": 40*5 + 1, "smollm3-3b": 36*5 + 1, "minicpm-2b": 40*5 + 1,
+	// BERT: queries and keys, values; the last norm before the head. The vision
+	// transformers: two norms more, and DINOv2's gains per channel. CLIP: two
+	// encoders, the norms before the projections, one scalar for each of these.
+	"bert-base-uncased": 12*2 + 2, "vit-base-patch16-224": 12*4 + 2, "dinov2-base": 12*6 + 1, "clip-vit-base-patch32": 2 * (12*4 + 1 + 1),
+	// The encoder's last norm is one group with all that the decoder reads of it.
+	"whisper-tiny": 4*4 + 1 + 4*7, "t5-small": 6*5 + 1 + 6*8 + 1, "flan-t5-base": 12*5 + 1 + 12*8 + 1,
+	"mamba-130m": 24*5 + 1,
 }
 
 // TestPublishedConfigs: every key of a real config is known, and the network,
@@ -216,7 +224,8 @@ func TestDefaultEpsilonIsPinned(t *testing.T) {
 // FuzzBuild: a config is never trusted with memory or time before its sizes
 // have been compared with the tensors.
 func FuzzBuild(f *testing.F) {
-	names := []string{"llama", "qwen3", "gemma3", "phi3-longrope", "mixtral", "qwen3_moe-dense", "llama-rope-yarn-mscale"}
+	names := []string{"llama", "qwen3", "gemma3", "phi3-longrope", "mixtral", "qwen3_moe-dense", "llama-rope-yarn-mscale",
+		"gpt2", "gpt_neo", "gptj", "falcon40b", "opt-350m", "stablelm-normed", "exaone4"}
 	all := map[string]map[string][]int{}
 	for _, n := range names {
 		conf, shapes := fixture(f, n)

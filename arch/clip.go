@@ -20,6 +20,7 @@ type tower struct {
 // readTower reads what the encoders share. The epsilon of a nested
 // configuration is not moved: a seal edits keys at the top.
 func (m *model) readTower(prefix, act string, width, dim, layers, heads int, eps float64) tower {
+	m.boolean("tie_word_embeddings", true) // there is no head to tie
 	t := tower{width: m.dim("hidden_size", width), layers: m.depth("num_hidden_layers", layers),
 		dim: m.dim("intermediate_size", dim), act: m.function("hidden_act", act), prefix: prefix}
 	if t.eps, t.epsKey = m.epsilon("layer_norm_eps", eps); m.path != "" {

@@ -197,6 +197,7 @@ var inert = func() map[string]bool {
 		max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty
 		temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
 		encoder_no_repeat_ngram_size bad_words_ids num_return_sequences forced_bos_token_id forced_eos_token_id
+		forced_decoder_ids output_scores return_dict_in_generate
 		remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
 		gradient_checkpointing use_return_dict unsloth_fixed unsloth_version
 		transformers.js_config is_llama_config max_sequence_length

@@ -130,7 +130,7 @@ func (m *model) readout(s stem, x graph.ID, h head) []graph.ID {
 	m.Scope(h.name, -1)
 	embed, name := s.prefix+h.embed+".weight", h.name+".weight"
 	var w graph.ID
-	switch width := m.Shape(x)[1]; {
+	switch width := m.width(x); {
 	case m.has(name):
 		w = m.Weight(name, m.vocab, width)
 		if s.tie {
@@ -262,4 +262,10 @@ func (m *model) times(x graph.ID, f float64) graph.ID {
 // anew.
 func (m *model) computes(name string) bool {
 	return slices.ContainsFunc(m.computed, func(ending string) bool { return strings.HasSuffix(name, ending) })
+}
+
+// width is the length of the last axis.
+func (m *model) width(x graph.ID) int {
+	s := m.Shape(x)
+	return s[len(s)-1]
 }

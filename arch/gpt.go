@@ -48,7 +48,7 @@ func (m *model) gptStack(s stem, x graph.ID, bias bool, attend, mlp func(h graph
 
 // conv1D is GPT-2's linear map, stored [in,out].
 func (m *model) conv1D(x graph.ID, name string, out int) graph.ID {
-	in := m.Shape(x)[1]
+	in := m.width(x)
 	return m.Add(m.LinearT(x, m.Weight(name+".weight", in, out)), m.Weight(name+".bias", out))
 }
 

@@ -49,8 +49,11 @@ func (m *model) look(x, y graph.ID, name string, l look) graph.ID {
 
 // gaze computes softmax(q kᵀ) v from projected q [S,·], k and v [T,·].
 func (m *model) gaze(q, k, v graph.ID, l look) graph.ID {
-	s := m.Shape(q)[0]
-	q, k, v = m.heads(q, l.heads, l.heads), m.heads(k, l.kv, l.heads), m.heads(v, l.kv, l.heads)
+	return m.meet(m.heads(q, l.heads, l.heads), m.heads(k, l.kv, l.heads), m.heads(v, l.kv, l.heads), l)
+}
+
+// meet is gaze on heads [all,S,dim] and [all,T,dim]; the result is [S,all·dim].
+func (m *model) meet(q, k, v graph.ID, l look) graph.ID {
 	p := m.MatMul(q, m.Transpose(k, 0, 2, 1))
 	if l.scale != 1 {
 		p = m.MulScalar(p, l.scale)
@@ -59,7 +62,7 @@ func (m *model) gaze(q, k, v graph.ID, l look) graph.ID {
 		p = m.Add(p, a)
 	}
 	o := m.Transpose(m.MatMul(m.Apply(graph.OpSoftmax, p), v), 1, 0, 2)
-	return m.Reshape(o, s, l.heads*l.dim)
+	return m.Reshape(o, m.Shape(q)[1], l.heads*l.dim)
 }
 
 // heads turns [T,n·dim] into [all,T,dim]; of all heads, all/n share one.

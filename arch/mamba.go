@@ -69,7 +69,9 @@ func (m *model) causalConv(x graph.ID, name string, kernel int, bias bool) graph
 // timeStepKeys are read when a model is first made, and by kernels for speed.
 func (m *model) timeStepKeys() {
 	for _, k := range []string{"time_step_scale", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_floor",
-		"rescale_prenorm_residual", "use_mambapy", "use_associative_scan", "residual_in_fp32"} {
+		"rescale_prenorm_residual", "use_mambapy", "use_associative_scan", "residual_in_fp32",
+		// The authors' own names of sizes, and what their kernels fuse.
+		"d_inner", "d_model", "n_layer", "ssm_cfg", "rms_norm", "fused_add_norm", "pad_vocab_size_multiple"} {
 		m.used[k] = true
 	}
 }
@@ -171,16 +173,9 @@ func mamba2(m *model) []graph.ID {
 	s.low, s.high = m.interval("time_step_limit", 0, math.Inf(1))
 	m.dim("chunk_size", 256) // how the sum is cut into pieces
 	m.rank("time_step_rank") // not read
-	m.boolean("rms_norm", true)
 	m.only("norm_before_gate", "false", "true") // not read
 	inner := m.dim("expand", 2) * m.hidden
-	switch {
-	case inner != s.heads*s.dim:
-		m.failf("config.json: %d heads of %d elements do not make expand·hidden_size = %d", s.heads, s.dim, inner)
-	case s.heads%s.groups != 0:
-		m.failf("config.json: num_heads %d is not a multiple of n_groups %d", s.heads, s.groups)
-	}
-	if !m.fits(inner, s.groups*s.state) || len(*m.errs) > 0 {
+	if !s.check(m, inner) {
 		return nil
 	}
 	return m.backbone(false, func(x graph.ID, name string) graph.ID { return s.mix(m, x, name) })

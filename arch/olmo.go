@@ -34,7 +34,7 @@ func (m *model) postNorm(s stem, att func(i int) halfFunc, mlp halfFunc) []graph
 
 // wideNorm normalises all queries of a token together, and all keys.
 func (m *model) wideNorm(eps float64) headFunc {
-	return func(x graph.ID, name string) graph.ID { return m.rmsNorm(x, name+"_norm", m.Shape(x)[1], eps) }
+	return func(x graph.ID, name string) graph.ID { return m.rmsNorm(x, name+"_norm", m.width(x), eps) }
 }
 
 // olmo2: norms after each half, and of all queries and all keys.

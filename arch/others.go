@@ -7,11 +7,14 @@ var others = map[string]family{
 	"mamba2":       {mamba2},
 	"jamba":        {jamba},
 	"rwkv":         {rwkv},
+	"bamba":        {bamba},
+	"nemotron_h":   {nemotronH},
 
 	"bert":        {bert},
 	"roberta":     {roberta},
 	"xlm-roberta": {roberta},
 	"distilbert":  {distilbert},
+	"modernbert":  {modernbert},
 
 	"t5":      {t5},
 	"bart":    {bart},

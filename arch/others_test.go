@@ -54,6 +54,8 @@ func (s stored) ReadWeight(name string, p []byte, off int64) error {
 var others = map[string]int{
 	"mamba": 114, "mamba-untied": 0, "mamba-bare": 0, "falcon_mamba": 112, "falcon_mamba-tied": 0,
 	"mamba2": 224, "mamba2-tied": 0, "mamba2-limited": 0, "jamba": 257, "jamba-bias": 0, "rwkv": 160, "rwkv-rescaled": 0,
+	"bamba": 0, "bamba-bias": 0, "nemotron_h": 0, "nemotron_h-groups": 0,
+	"modernbert": 0, "modernbert-bias": 0, "modernbert-bare": 0, "t5-untied": 0,
 	"t5": 464, "t5v11": 464, "t5-encoder": 0, "t5-bare": 0, "bart": 0, "bart-bare": 0, "mbart": 0, "marian": 0,
 	"whisper": 368, "whisper-bare": 0,
 	"bert": 80, "bert-bare": 0, "bert-pretraining": 0, "bert-classifier": 0, "roberta": 0, "roberta-bare": 0, "distilbert": 0,

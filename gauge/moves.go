@@ -74,19 +74,19 @@ func (s *solver) concat(n *graph.Node) scale {
 		}
 		return nil
 	}
-	arrays := make([]vec, len(n.In))
+	arrays := make([]reader, len(n.In))
 	widths := make([]int, len(n.In))
 	inner := size(d[n.Axis+1:])
 	for i, in := range n.In {
 		di := slices.Clone(d)
 		di[n.Axis] = s.shape(in)[n.Axis]
 		widths[i] = di[n.Axis] * inner
-		arrays[i] = s.flat(ins[i], di)
+		arrays[i] = reader{v: s.flat(ins[i], di)}
 	}
 	var out vec
 	for o := range size(d[:n.Axis]) {
-		for i, a := range arrays {
-			out.append(a.slice(o*widths[i], (o+1)*widths[i]))
+		for i := range arrays {
+			out.append(arrays[i].slice(o*widths[i], (o+1)*widths[i]))
 		}
 	}
 	return scale{{d, out}}

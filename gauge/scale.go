@@ -89,8 +89,9 @@ func (p part) broadcast(dims []int) vec {
 		}
 	}
 	var out vec
+	from := reader{v: p.v}
 	walk(dims[:a], st[:a], func(off int) {
-		s := p.v.slice(off, off+inner)
+		s := from.slice(off, off+inner)
 		if times > 1 {
 			s = repeat(s[0].ts, times)
 		}
@@ -145,7 +146,8 @@ func (p part) transpose(perm []int) part {
 		return part{dims, p.v}
 	}
 	var out vec
-	walk(dims, st, func(off int) { out.append(p.v.slice(off, off+1)) })
+	source := reader{v: p.v}
+	walk(dims, st, func(off int) { out.append(source.slice(off, off+1)) })
 	return part{dims, out}
 }
 
@@ -157,8 +159,9 @@ func (p part) slice(axis, start, end int) part {
 	outer, inner := size(p.dims[:axis]), size(p.dims[axis+1:])
 	n := p.dims[axis]
 	var out vec
+	from := reader{v: p.v}
 	for o := range outer {
-		out.append(p.v.slice((o*n+start)*inner, (o*n+end)*inner))
+		out.append(from.slice((o*n+start)*inner, (o*n+end)*inner))
 	}
 	dims := slices.Clone(p.dims)
 	dims[axis] = end - start
@@ -172,13 +175,14 @@ func (p part) take(axis int, at []int) part {
 	}
 	outer, inner, n := size(p.dims[:axis]), size(p.dims[axis+1:]), p.dims[axis]
 	var out vec
+	from := reader{v: p.v}
 	for o := range outer {
 		for i := 0; i < len(at); {
 			j := i + 1
 			for j < len(at) && at[j] == at[j-1]+1 {
 				j++
 			}
-			out.append(p.v.slice((o*n+at[i])*inner, (o*n+at[j-1]+1)*inner))
+			out.append(from.slice((o*n+at[i])*inner, (o*n+at[j-1]+1)*inner))
 			i = j
 		}
 	}

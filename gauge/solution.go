@@ -177,7 +177,7 @@ func (a *assembly) settle() {
 
 // at returns the index of the stretch that holds a free variable.
 func (a *assembly) at(v int32) int {
-	return locate(a.free, v, func(f *stretch) (int32, int) { return f.v, f.n })
+	return locate(a.free, v)
 }
 
 // touch applies f to the stretches that a resolved run refers to; they are

@@ -210,7 +210,7 @@ func (s *solver) anchor(along scale) {
 		if !slices.Equal(d, q.dims) || size(d) > formLimit {
 			return
 		}
-		all, k := s.flat(along, d), d[len(d)-1]
+		all, k := reader{v: s.flat(along, d)}, d[len(d)-1]
 		for i := range size(d) / k {
 			if ts := q.v.slice(i*k, i*k+1)[0].ts; len(ts) == 1 && s.claim(ts[0].v) {
 				s.sys.zero(all.slice(i*k, (i+1)*k))
@@ -361,7 +361,7 @@ func (s *solver) reduce(v scale) scale {
 		s.pinAll(along)
 		return rest
 	}
-	all, k := s.flat(along, d), d[rank-1]
+	all, k := reader{v: s.flat(along, d)}, d[rank-1]
 	var out vec
 	for i := range size(d) / k {
 		row := all.slice(i*k, (i+1)*k)

@@ -39,6 +39,7 @@ type system struct {
 	blocks []block
 	next   int32
 	marks  []mark
+	last   int   // the block that was found last
 	why    int32 // recorded as reason for variables that the next equations bind
 }
 
@@ -52,26 +53,36 @@ func (s *system) fresh(n int, o origin) vec {
 	return variables(v, n)
 }
 
+// span is a stretch of variables.
+type span interface{ extent() (start int32, n int) }
+
+func (b block) extent() (int32, int)   { return b.start, b.n }
+func (p piece) extent() (int32, int)   { return p.start, p.n }
+func (f stretch) extent() (int32, int) { return f.v, f.n }
+
 // locate returns the index of the stretch of variables that holds v; the
 // stretches are in order and without gaps where v is.
-func locate[T any](list []T, v int32, extent func(*T) (start int32, n int)) int {
-	i, _ := slices.BinarySearchFunc(list, v, func(x T, v int32) int {
-		start, n := extent(&x)
-		switch {
-		case v < start:
-			return 1
-		case v >= start+int32(n):
-			return -1
+func locate[T span](list []T, v int32) int {
+	lo, hi := 0, len(list)-1
+	for lo < hi {
+		mid := int(uint(lo+hi+1) >> 1)
+		if start, _ := list[mid].extent(); start <= v {
+			lo = mid
+		} else {
+			hi = mid - 1
 		}
-		return 0
-	})
-	return i
+	}
+	return lo
 }
 
 // find returns the block and the index of the piece that hold a variable.
 func (s *system) find(v int32) (*block, int) {
-	b := &s.blocks[locate(s.blocks, v, func(b *block) (int32, int) { return b.start, b.n })]
-	return b, locate(b.pieces, v, func(p *piece) (int32, int) { return p.start, p.n })
+	b := &s.blocks[s.last]
+	if v < b.start || v >= b.start+int32(b.n) {
+		s.last = locate(s.blocks, v)
+		b = &s.blocks[s.last]
+	}
+	return b, locate(b.pieces, v)
 }
 
 // free reports whether variables v … v+n-1 are all free.

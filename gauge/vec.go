@@ -129,18 +129,33 @@ func (v *vec) append(w vec) {
 }
 
 // slice returns elements [lo,hi).
-func (v vec) slice(lo, hi int) vec {
+func (v vec) slice(lo, hi int) vec { return (&reader{v: v}).slice(lo, hi) }
+
+// reader reads stretches of an array. It goes on where it was, so that reading
+// a whole array in order takes one pass.
+type reader struct {
+	v    vec
+	i    int // the run at hand
+	from int // its first element
+}
+
+// slice returns elements [lo,hi).
+func (r *reader) slice(lo, hi int) vec {
+	if lo < r.from {
+		r.i, r.from = 0, 0
+	}
+	for r.i < len(r.v) && r.from+r.v[r.i].n <= lo {
+		r.from += r.v[r.i].n
+		r.i++
+	}
 	var out vec
-	at := 0
-	for _, r := range v {
-		if at >= hi {
-			break
-		}
-		from, to := max(lo-at, 0), min(hi-at, r.n)
+	for i, at := r.i, r.from; i < len(r.v) && at < hi; i++ {
+		x := r.v[i]
+		from, to := max(lo-at, 0), min(hi-at, x.n)
 		if from < to {
-			out.push(to-from, r.at(from, to-from == 1))
+			out.push(to-from, x.at(from, to-from == 1))
 		}
-		at += r.n
+		at += x.n
 	}
 	return out
 }

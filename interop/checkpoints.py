@@ -48,15 +48,16 @@ def shortest(values):
     return [float(str(v)) for v in np.asarray(values, dtype=np.float32).ravel()]
 
 
-def write_reference(folder):
+def write_reference(folder, attn="eager"):
     """Write folder/reference.json: inputs, and the fp32 outputs of the stored weights.
 
     It holds "tokens" (input_ids), "inputs" (the others: shape and ids or values), "output" (the
     name of the first output), its "shape" and values ("logits", without the axis of one
-    sequence), and "more", further outputs. Attention and experts run eagerly, one operation of
-    the modeling code at a time, because that is what a reader of the modeling code would build.
+    sequence), and "more", further outputs. Attention (unless attn says otherwise) and experts
+    run eagerly, one operation of the modeling code at a time, because that is what a reader of
+    the modeling code would build.
     """
-    model = load(folder, torch.float32, "eager")
+    model = load(folder, torch.float32, attn)
     if model._can_set_experts_implementation():
         model.set_experts_implementation("eager")
     given = feed.fill(model, [TOKENS])
@@ -87,7 +88,7 @@ def tensor(x):
     return shape | {"ids": x.long().ravel().tolist()}
 
 
-def save(model, folder, dtype, **options):
+def save(model, folder, dtype, attn="eager", **options):
     """Save model in dtype, with its reference; model itself is converted and stays so."""
     model.to(dtype).save_pretrained(folder, **options)
-    write_reference(folder)
+    write_reference(folder, attn)

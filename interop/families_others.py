@@ -32,6 +32,29 @@ class Biased(Variant):
         return model
 
 
+@dataclass(frozen=True)
+class Corrected(Variant):
+    """A variant whose routers choose by a correction, which is no parameter and starts at zero."""
+
+    def build(self):
+        model = super().build()
+        with torch.no_grad():
+            for i, (name, b) in enumerate(model.named_buffers()):
+                if name.endswith("e_score_correction_bias"):
+                    b.copy_(0.1 * torch.randn(b.shape, generator=torch.Generator().manual_seed(i)))
+        return model
+
+
+@dataclass(frozen=True)
+class Untied(Variant):
+    """A variant with a head of its own although its class ties it, as published T5 1.1 has."""
+
+    def build(self):
+        model = super().build()
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+        return model
+
+
 _SSM = dict(vocab_size=VOCAB, hidden_size=HIDDEN, num_hidden_layers=LAYERS, state_size=5,
             expand=2, conv_kernel=4)  # fmt: skip
 _T5 = dict(vocab_size=VOCAB, d_model=HIDDEN, d_kv=4, d_ff=24, num_layers=LAYERS, num_heads=4,
@@ -84,12 +107,29 @@ def _rwkv(**changes):
     return Variant("RwkvConfig", "RwkvForCausalLM", args | changes)
 
 
+def _bamba(**changes):
+    args = COMMON | dict(attn_layer_indices=[1], mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=6, mamba_chunk_size=4)
+    return Variant("BambaConfig", "BambaForCausalLM", args | changes)
+
+
+def _nemotron_h(**changes):
+    args = {k: v for k, v in COMMON.items() if k not in ("rms_norm_eps", "num_hidden_layers")} | dict(
+        layers_block_type=["linear_attention", "mlp", "full_attention", "moe"], head_dim=8, mamba_num_heads=8,
+        mamba_head_dim=4, n_groups=2, ssm_state_size=6, n_routed_experts=4, moe_intermediate_size=12,
+        moe_shared_expert_intermediate_size=20, chunk_size=4)  # fmt: skip
+    return Corrected("NemotronHConfig", "NemotronHForCausalLM", args | changes)
+
+
 def _t5(model="T5ForConditionalGeneration", **changes):
     return Variant("T5Config", model, _T5 | changes)
 
 
 def _bert(model="BertForMaskedLM", **changes):
     return Variant("BertConfig", model, _ENCODER | changes)
+
+
+def _modernbert(model="ModernBertForMaskedLM", **changes):
+    return Variant("ModernBertConfig", model, _ENCODER | changes)
 
 
 def _vit(model="ViTForImageClassification", **changes):
@@ -128,8 +168,15 @@ VARIANTS = {
                          num_experts_per_tok=1),
     "rwkv": _rwkv(),
     "rwkv-rescaled": _rwkv(rescale_every=1, attention_hidden_size=20, tie_word_embeddings=True),
+    "bamba": _bamba(),
+    "bamba-bias": _bamba(mamba_conv_bias=False, mamba_proj_bias=True, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "nemotron_h": _nemotron_h(),
+    "nemotron_h-groups": _nemotron_h(n_group=2, topk_group=1, norm_topk_prob=False, routed_scaling_factor=2.5, mlp_bias=False,
+                                     use_bias=True, tie_word_embeddings=True, layers_block_type=["moe", "linear_attention"]),
     "t5": _t5(),
     "t5v11": _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "t5-untied": Untied("T5Config", "T5ForConditionalGeneration", _T5 | dict(
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=3)),
     "t5-encoder": _t5("T5EncoderModel", feed_forward_proj="gated-silu"),
     "t5-bare": _t5("T5Model", num_decoder_layers=1, feed_forward_proj="gelu"),
     "bert": _bert(),
@@ -140,6 +187,11 @@ VARIANTS = {
     "roberta-bare": Variant("XLMRobertaConfig", "XLMRobertaModel", _ENCODER | dict(max_position_embeddings=66)),
     "distilbert": Variant("DistilBertConfig", "DistilBertForMaskedLM", dict(
         vocab_size=VOCAB, dim=HIDDEN, n_layers=LAYERS, n_heads=4, hidden_dim=24, max_position_embeddings=64)),
+    "modernbert": _modernbert(local_attention=4, global_attn_every_n_layers=2, num_hidden_layers=3),
+    "modernbert-bias": _modernbert(
+        "ModernBertForSequenceClassification", local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True,
+        classifier_bias=True, classifier_pooling="mean", hidden_activation="silu", num_labels=3),
+    "modernbert-bare": _modernbert("ModernBertModel"),
     "vit": _vit(),
     "vit-bare": _vit("ViTModel", qkv_bias=False, hidden_act="gelu_new"),
     "dinov2": _dinov2(),
@@ -174,4 +226,26 @@ def _tied_by_hand(config):
     return config
 
 
-SPELLINGS = {"mamba2": _endless, "t5": _tied_by_hand}
+def _two_thetas(config):
+    """One rotary base for the layers that see all, one for the others."""
+    rope = config.pop("rope_parameters")
+    config.pop("layer_types")
+    config["global_rope_theta"] = rope["full_attention"]["rope_theta"]
+    config["local_rope_theta"] = rope["sliding_attention"]["rope_theta"]
+    return config
+
+
+def _bamba_v4(config):
+    """The rotary base on top; half of each head is rotated whatever the config says."""
+    rope = config.pop("rope_parameters")
+    return _endless(config | {"rope_theta": rope["rope_theta"], "rope_scaling": None})
+
+
+def _pattern(config):
+    """One letter a layer."""
+    letters = {"linear_attention": "M", "moe": "E", "full_attention": "*", "mlp": "-"}
+    config["hybrid_override_pattern"] = "".join(letters[k] for k in config.pop("layers_block_type"))
+    return _endless(config)
+
+
+SPELLINGS = {"bamba": _bamba_v4, "nemotron_h": _pattern, "mamba2": _endless, "t5": _tied_by_hand, "modernbert": _two_thetas}

@@ -79,7 +79,7 @@ def write_fixture(variant, folder):
     shutil.rmtree(folder, ignore_errors=True)
     randomise(variant.build()).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    write_reference(folder)
+    write_reference(folder, getattr(variant, "attn", "eager"))
     write_config_v4(folder)
 
 

@@ -17,12 +17,13 @@ from families import randomise, variants
 
 def make(variant, folder):
     """Write every copy of one variant below folder."""
+    attn = getattr(variant, "attn", "eager")
     copies = ["fp32", "bf16"] + (["fp16"] if variant.fp16 else [])
     for name in copies:
         # Each copy starts from fp32, so that rounding never happens twice.
-        save(randomise(variant.build()), folder / name, DTYPES[name])
+        save(randomise(variant.build()), folder / name, DTYPES[name], attn)
     if variant.shards:
-        save(randomise(variant.build()), folder / "sharded", DTYPES["bf16"], max_shard_size=variant.shards)
+        save(randomise(variant.build()), folder / "sharded", DTYPES["bf16"], attn, max_shard_size=variant.shards)
 
 
 def main():

@@ -36,6 +36,7 @@ type Manifest struct {
 	Scale     float64  `json:"scale,omitempty"`
 	Promise   Promise  `json:"promise"`
 	ModelType string   `json:"model_type"`
+	Graph     *Graph   `json:"graph,omitempty"` // set when an exported graph described the network
 	FreeDims  int      `json:"free_dims"`
 	Coverage  float64  `json:"coverage"` // share of the parameters that move
 	Notes     []string `json:"notes,omitempty"`
@@ -53,6 +54,12 @@ type Manifest struct {
 	Tensors  []Tensor    `json:"tensors"`
 	// Checksums of every tensor, to name the one in which a file differs.
 	Checksums []Checksum `json:"checksums"`
+}
+
+// Graph is the file that described the network to the tool.
+type Graph struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
 }
 
 // Promise says where the sealed model computes what the original does.

@@ -33,10 +33,15 @@ func (c *call) has(i int) bool { return i < len(c.n.in) && c.n.in[i] != "" }
 
 // in returns an input, which must be a tensor.
 func (c *call) in(i int) *value {
-	need(c.has(i), "input %d is missing", i)
-	v := c.get(c.s, c.n.in[i])
+	v := c.any(i)
 	need(!v.isSeq, "input %d is a sequence", i)
 	return v
+}
+
+// any returns an input, which may be a sequence.
+func (c *call) any(i int) *value {
+	need(c.has(i), "input %d is missing", i)
+	return c.get(c.s, c.n.in[i])
 }
 
 // maybe returns an input or nil.

@@ -155,8 +155,9 @@ func rotaryMS(c *call) []*value {
 	if at.size() == 1 { // an offset
 		first := c.number(1, "the first position")
 		x := c.in(0)
+		need(len(x.shape) >= 2, "rotary positions of %v", x.shape)
 		r, err := fold.Range(fold.Int, float64(first), float64(first+x.shape[len(x.shape)-2]), 1)
-		at = c.konst(must(r.Reshape(1, r.Len())), c.konst(must(r, err)))
+		at = c.konst(must(must(r, err).Reshape(1, r.Len())), at)
 	}
 	return c.rotated(c.in(2), c.in(3), at)
 }

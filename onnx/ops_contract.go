@@ -265,7 +265,7 @@ func constantOfShape(c *call) []*value {
 
 // shapeOp: sizes are known; what follows from them holds for these sizes.
 func shapeOp(c *call) []*value {
-	v := c.get(c.s, c.n.in[0])
+	v := c.any(0)
 	need(!v.isSeq, "the shape of a sequence")
 	r := len(v.shape)
 	from, to := c.int("start", 0), c.int("end", r)

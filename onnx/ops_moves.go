@@ -426,8 +426,7 @@ func sequenceConstruct(c *call) []*value {
 }
 
 func (c *call) sequence(i int) *value {
-	need(c.has(i), "input %d is missing", i)
-	v := c.get(c.s, c.n.in[i])
+	v := c.any(i)
 	need(v.isSeq, "input %d is no sequence", i)
 	return v
 }

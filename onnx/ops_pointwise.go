@@ -77,7 +77,7 @@ func many(op graph.Op) rule {
 // same passes its input; Dropout's mask is not computed.
 func same(c *call) []*value {
 	need(!c.wants(1), "the mask of a dropout is read")
-	return one(c.get(c.s, c.n.in[0]))
+	return one(c.any(0))
 }
 
 func (l *lowerer) not(x *value) *value { return l.unary(graph.OpNot, x) }
@@ -168,7 +168,7 @@ func prelu(c *call) []*value {
 func castOp(c *call) []*value { return one(c.lowerer.cast(c.in(0), c.kindAttr("to", 0))) }
 
 func castLike(c *call) []*value {
-	return one(c.lowerer.cast(c.in(0), c.get(c.s, c.n.in[1]).kind))
+	return one(c.lowerer.cast(c.in(0), c.any(1).kind))
 }
 
 func ceil(c *call) []*value {

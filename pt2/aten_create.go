@@ -92,6 +92,9 @@ var createRules = map[string]rule{
 		x = l.concat(axis, parts...)
 		for range c.i("n", 1) {
 			n := x.shape[axis]
+			if n == 0 {
+				break
+			}
 			a, b := l.slice(x, axis, 1, n), l.slice(x, axis, 0, n-1)
 			if x.kind == fold.Bool {
 				return nil

@@ -86,7 +86,7 @@ type weights func(i int) (at []int, w []float64)
 type kernel func(n, m int, align bool, scale float64) weights
 
 func resize(c *call, k kernel) []*value {
-	x := c.t("self")
+	x := c.t(c.named[0]) // self, or input where sizes are optional
 	size := c.ints("output_size")
 	factors := []string{"scales", "scales_h", "scales_w"}
 	lengths := size

@@ -3,6 +3,7 @@ package pt2
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,20 +15,22 @@ import (
 
 // lowering is the state of one translation of a program into a graph.
 type lowering struct {
-	p       *Program
-	b       *graph.Builder
-	names   *names
-	consts  map[*fold.Tensor]graph.ID
-	joined  map[graph.ID]joint
-	norms   *norms
-	limits  map[string]int // inputs of integers: what they are below
-	unknown map[string]int // operations that became opaque
-	layers  int
-	vocab   int
-	sparse  bool
-	nodes   int
-	work    int
-	where0  string
+	p        *Program
+	b        *graph.Builder
+	names    *names
+	consts   map[*fold.Tensor]graph.ID
+	joined   map[graph.ID]joint
+	reshaped map[graph.ID]*value // what a reshape was made of
+	made     map[string]graph.ID // moves, so that none is made twice
+	norms    *norms
+	limits   map[string]int // inputs of integers: what they are below
+	unknown  map[string]int // operations that became opaque
+	layers   int
+	vocab    int
+	sparse   bool
+	nodes    int
+	work     int
+	where0   string
 }
 
 // stopped carries the reason out of a lowering that cannot go on.
@@ -37,14 +40,17 @@ func (l *lowering) stop(format string, args ...any) {
 	panic(stopped{fault.New(fault.Unsupported, "%s%s", l.where0, fmt.Sprintf(format, args...))})
 }
 
-// catch turns a stop into an error.
+// catch turns a stop into an error. A rule that runs out of bounds was given
+// arguments that ATen would have refused: the file is damaged or forged.
 func catch(err *error) {
-	if r := recover(); r != nil {
-		s, ok := r.(stopped)
-		if !ok {
-			panic(r)
-		}
-		*err = s.err
+	switch r := recover().(type) {
+	case nil:
+	case stopped:
+		*err = r.err
+	case runtime.Error:
+		*err = fault.New(fault.Unsupported, "the program does not fit together: %v", r)
+	default:
+		panic(r)
 	}
 }
 
@@ -158,7 +164,7 @@ func (s *scope) metas(c *call, outputs []argument) []meta {
 				list = append(list, "")
 			}
 		default:
-			c.stop("it returns what is no tensor")
+			c.stop("it reads a number off a tensor, so that the graph depends on the input's values")
 		}
 	}
 	out := make([]meta, len(list))

@@ -1,6 +1,7 @@
 package pt2
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
@@ -14,7 +15,16 @@ func (l *lowering) reshape(x *value, shape []int) *value {
 	if x.c != nil {
 		return l.folded(x.c.Reshape(shape...))
 	}
-	return l.node(l.b.Reshape(l.id(x), shape...), x.kind)
+	from := x
+	if f, ok := l.reshaped[x.id]; ok {
+		from = f // there and back is nowhere: a weight stays a leaf
+	}
+	if slices.Equal(from.shape, shape) {
+		return from.as(x.kind)
+	}
+	v := l.once(from, "reshape", shape, func() graph.ID { return l.b.Reshape(from.id, shape...) }).as(x.kind)
+	l.reshaped[v.id] = from
+	return v
 }
 
 func (l *lowering) transpose(x *value, perm []int) *value {
@@ -28,7 +38,22 @@ func (l *lowering) transpose(x *value, perm []int) *value {
 	if x.c != nil {
 		return l.folded(x.c.Transpose(perm...))
 	}
-	return l.node(l.b.Transpose(l.id(x), perm...), x.kind)
+	return l.once(x, "transpose", perm, func() graph.ID { return l.b.Transpose(x.id, perm...) })
+}
+
+// once makes a move, or finds the one that was made before: so two parts of a
+// value are seen to be parts of one.
+func (l *lowering) once(x *value, name string, how []int, make func() graph.ID) *value {
+	if x.im != nil {
+		l.id(x) // refuses
+	}
+	key := fmt.Sprint(x.id, name, how)
+	if id, ok := l.made[key]; ok {
+		return &value{id: id, kind: x.kind, shape: l.b.Shape(id)}
+	}
+	v := l.node(make(), x.kind)
+	l.made[key] = v.id
+	return v
 }
 
 // expand broadcasts to a shape of at least the same rank.
@@ -84,7 +109,7 @@ func (l *lowering) slice(x *value, axis, start, end int) *value {
 			return v
 		}
 	}
-	return l.node(l.b.Slice(l.id(x), axis, start, end), x.kind)
+	return l.once(x, "slice", []int{axis, start, end}, func() graph.ID { return l.b.Slice(x.id, axis, start, end) })
 }
 
 // joint remembers what a concatenation was made of, so that parts of it can be

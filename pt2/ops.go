@@ -44,7 +44,7 @@ func (l *lowering) node(id graph.ID, k fold.Kind) *value {
 }
 
 // maxNodes bounds a graph: a program may ask for much more than it holds.
-const maxNodes = 1 << 22
+const maxNodes = 1 << 20
 
 func (l *lowering) folded(t *fold.Tensor, err error) *value {
 	if err != nil {
@@ -146,6 +146,10 @@ func (l *lowering) withScalar(op graph.Op, x, y *value, shape []int) *value {
 		x, op = l.unary(graph.OpNeg, x), graph.OpAdd
 	case op == graph.OpSub:
 		s, op = -s, graph.OpAdd
+	}
+	if op == graph.OpMul && s == 0 {
+		// An empty state. Only infinities would tell it from zero.
+		return l.expand(scalar(max(x.kind, y.kind, fold.Int), 0), shape)
 	}
 	x = l.expand(x, shape)
 	switch op {

@@ -169,7 +169,7 @@ type Info struct {
 func (p *Program) Graph(shapes map[string][]int, opt Options) (g *graph.Graph, info *Info, err error) {
 	defer catch(&err)
 	l := &lowering{
-		p: p, consts: map[*fold.Tensor]graph.ID{}, joined: map[graph.ID]joint{}, norms: newNorms(), unknown: map[string]int{},
+		p: p, consts: map[*fold.Tensor]graph.ID{}, joined: map[graph.ID]joint{}, reshaped: map[graph.ID]*value{}, made: map[string]graph.ID{}, norms: newNorms(), unknown: map[string]int{},
 	}
 	s := &scope{l: l, g: p.json.GraphModule.Graph, env: map[string]*cell{}}
 	l.names = newNames(l, p, shapes)
@@ -273,7 +273,11 @@ func (s *scope) inputs() {
 		case k.Real():
 			v = &value{id: l.b.Input(u.name, shape...), kind: k, shape: shape}
 		default:
-			v = &value{id: l.b.InputIDs(u.name, max(2, limits[u.name]), shape...), kind: k, shape: shape}
+			limit := limits[u.name]
+			if limit == 0 {
+				limit = 2 // a mask
+			}
+			v = &value{id: l.b.InputIDs(u.name, limit, shape...), kind: k, shape: shape}
 		}
 		s.env[u.name] = &cell{v: v}
 	}

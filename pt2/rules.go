@@ -101,6 +101,11 @@ var elementRules = map[string]rule{
 	"ceil": func(c *call) []*value {
 		return one(c.l.unary(graph.OpNeg, c.l.unary(graph.OpFloor, c.l.unary(graph.OpNeg, c.t("self")))))
 	},
+	"sign sgn": func(c *call) []*value {
+		x, zero := c.t("self"), scalar(fold.Float, 0)
+		up, down := c.l.compare(graph.OpLess, zero, x), c.l.compare(graph.OpLess, x, zero)
+		return one(c.l.sub(up.as(fold.Int), down.as(fold.Int)).as(x.kind))
+	},
 	"trunc fix": func(c *call) []*value { return one(c.l.truncate(c.t("self"))) },
 	"exp2":      func(c *call) []*value { return one(c.l.unary(graph.OpExp, c.l.times(c.t("self"), 0.6931471805599453))) },
 	"log2":      func(c *call) []*value { return one(c.l.times(c.l.unary(graph.OpLog, c.t("self")), 1.4426950408889634)) },

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/neuroseal/neuroseal/gauge"
@@ -41,48 +42,80 @@ func RealFactors(groups []gauge.Group, m Method, scale float64, key keys.SealKey
 type RealScaler struct {
 	d     dtype.DType
 	width int
-	rows  []float64 // per row: > 0 multiply, < 0 divide, 0 leave
-	cols  []float64 // per column, likewise
+	rows  []float64 // per row of the last axis: > 0 multiply, < 0 divide, 0 leave
+	cols  []float64 // likewise along the axes of the column term, a run of width per colAt
+	colAt func(row int) int
 }
 
 // NewRealScaler evaluates a tensor's terms; inverse takes the factors back. It
 // returns nil when nothing moves.
 func NewRealScaler(t *gauge.Tensor, d dtype.DType, f []RealFactor, inverse bool) *RealScaler {
-	if !d.Scalable() || len(t.Shape) == 0 {
+	rank := len(t.Shape)
+	if !d.Scalable() || rank == 0 {
 		return nil
 	}
-	s := &RealScaler{d: d, width: t.Shape[len(t.Shape)-1]}
+	s := &RealScaler{d: d, width: t.Shape[rank-1], colAt: func(int) int { return 0 }}
 	rows := 1
-	for _, n := range t.Shape[:len(t.Shape)-1] {
+	for _, n := range t.Shape[:rank-1] {
 		rows *= n
 	}
 	for _, ax := range t.Terms {
-		v := make([]float64, ax.Len)
-		for _, sg := range ax.Segments {
-			k := float64(f[sg.Group])
-			if (sg.Coef < 0) != inverse {
-				k = -k
-			}
-			for i := range sg.Count {
-				v[sg.Start+i] += k // one group per element
-			}
-		}
+		v := realFactors(ax, f, inverse)
 		if !slices.ContainsFunc(v, func(x float64) bool { return x != 0 }) {
 			continue
 		}
-		switch {
-		case slices.Equal(ax.Axes, []int{len(t.Shape) - 1}):
+		if slices.Contains(ax.Axes, rank-1) {
 			s.cols = v
-		case ax.Len == 1: // one factor for the whole tensor: an axis of length 1
-			s.rows = slices.Repeat(v, rows)
-		case len(v) == rows:
-			s.rows = v
+			s.colAt = RowIndex(t.Shape, ax.Axes[:len(ax.Axes)-1])
+			continue
+		}
+		if s.rows == nil {
+			s.rows = make([]float64, rows)
+		}
+		at := RowIndex(t.Shape, ax.Axes)
+		for r := range s.rows {
+			s.rows[r] = both(s.rows[r], v[at(r)])
 		}
 	}
 	if s.rows == nil && s.cols == nil {
 		return nil
 	}
 	return s
+}
+
+// realFactors multiplies out the factors of every element of a term: one number
+// to multiply with or, negative, to divide by; 0 for none.
+func realFactors(ax gauge.Axis, f []RealFactor, inverse bool) []float64 {
+	v := make([]float64, ax.Len)
+	for _, sg := range ax.Segments {
+		k := float64(f[sg.Group])
+		if k == 0 || sg.Coef == 0 {
+			continue
+		}
+		k = math.Pow(k, math.Abs(float64(sg.Coef)))
+		if (sg.Coef < 0) != inverse {
+			k = -k
+		}
+		for i := range sg.Count {
+			v[sg.Start+i] = both(v[sg.Start+i], k)
+		}
+	}
+	return v
+}
+
+// both joins two factors in realFactors' notation.
+func both(a, b float64) float64 {
+	switch {
+	case a == 0:
+		return b
+	case b == 0:
+		return a
+	case (a > 0) == (b > 0):
+		return math.Copysign(a*b, a)
+	case a > 0:
+		a, b = b, a
+	}
+	return b / -a // one multiplies, the other divides
 }
 
 // Edit applies the factors to the elements in buf, the first of which has
@@ -96,13 +129,14 @@ func (s *RealScaler) Edit(start int64, buf []byte) error {
 			s.apply(buf[:n*size], s.rows[row])
 		}
 		if s.cols != nil {
+			cols := s.cols[s.colAt(row)*s.width:][at : at+n]
 			// Runs of equal factors: almost always the whole row.
 			for i := 0; i < n; {
 				j := i + 1
-				for j < n && s.cols[at+j] == s.cols[at+i] {
+				for j < n && cols[j] == cols[i] {
 					j++
 				}
-				s.apply(buf[i*size:j*size], s.cols[at+i])
+				s.apply(buf[i*size:j*size], cols[i])
 				i = j
 			}
 		}

@@ -53,20 +53,21 @@ func NewScaler(t *gauge.Tensor, d dtype.DType, e [][]int16, sign int) *Scaler {
 	return s
 }
 
-// index returns, for each row, its position along the given leading axes.
-func (s *Scaler) index(axes []int) func(row int) int {
+// RowIndex returns a function that turns the number of a row of a tensor's last
+// axis into its position along the given leading axes, flattened in C order.
+func RowIndex(shape, axes []int) func(row int) int {
 	type step struct{ div, mod, mul int }
 	var steps []step
 	div := 1
 	inner := map[int]int{}
-	for a := len(s.shape) - 2; a >= 0; a-- {
+	for a := len(shape) - 2; a >= 0; a-- {
 		inner[a] = div
-		div *= s.shape[a]
+		div *= shape[a]
 	}
 	mul := 1
 	for i := len(axes) - 1; i >= 0; i-- {
-		steps = append(steps, step{inner[axes[i]], s.shape[axes[i]], mul})
-		mul *= s.shape[axes[i]]
+		steps = append(steps, step{inner[axes[i]], shape[axes[i]], mul})
+		mul *= shape[axes[i]]
 	}
 	return func(row int) int {
 		n := 0
@@ -81,7 +82,7 @@ func (s *Scaler) addRows(axes []int, ex []int, rows int) {
 	if s.rows == nil {
 		s.rows = make([]int32, rows)
 	}
-	at := s.index(axes)
+	at := RowIndex(s.shape, axes)
 	for r := range s.rows {
 		s.rows[r] += int32(ex[at(r)])
 	}
@@ -92,7 +93,7 @@ func (s *Scaler) addColumns(axes []int, ex []int) {
 		panic("seal: two column terms in " + s.name) // no graph yields this
 	}
 	if len(axes) > 0 {
-		s.colAt = s.index(axes)
+		s.colAt = RowIndex(s.shape, axes)
 	}
 	for len(ex) > 0 {
 		c := make([]int16, s.width)

@@ -54,9 +54,9 @@ func (t *tracer) visit(id graph.ID) []source {
 func (t *tracer) step(id graph.ID) []source {
 	n := &t.g.Nodes[id]
 	switch n.Op {
-	case graph.OpConst, graph.OpSum, graph.OpTopKMask:
+	case graph.OpConst, graph.OpSum, graph.OpMax, graph.OpTopKMask:
 		return nil
-	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv:
+	case graph.OpAdd, graph.OpSub, graph.OpMul, graph.OpDiv, graph.OpMaximum, graph.OpMinimum:
 		t.seen[id] = true
 		var out []source
 		for _, in := range n.In {
@@ -64,8 +64,8 @@ func (t *tracer) step(id graph.ID) []source {
 			out = append(out, moved(t.visit(in), index)...)
 		}
 		return out
-	case graph.OpAddScalar, graph.OpMulScalar, graph.OpNeg, graph.OpReLU, graph.OpSiLU, graph.OpGELU,
-		graph.OpGELUTanh, graph.OpTanh, graph.OpSigmoid, graph.OpReshape:
+	case graph.OpAddScalar, graph.OpMulScalar, graph.OpNeg, graph.OpAbs, graph.OpReLU, graph.OpLeakyReLU, graph.OpSiLU, graph.OpGELU,
+		graph.OpGELUTanh, graph.OpTanh, graph.OpSigmoid, graph.OpSoftplus, graph.OpELU, graph.OpPow, graph.OpClamp, graph.OpReshape:
 		t.seen[id] = true
 		return t.visit(n.In[0])
 	case graph.OpTranspose, graph.OpSlice, graph.OpExpand:

@@ -74,6 +74,9 @@ func (c *Compiled) Load(ctx context.Context, src probe.Source) (*Engine, error) 
 	for _, b := range e.inputs {
 		b.data = make([]float32, b.size)
 	}
+	if err := e.net.sameTies(src); err != nil {
+		return nil, err
+	}
 	asStored := e.net.asStored()
 	for _, p := range e.net.params {
 		if p.Adapter {

@@ -41,6 +41,7 @@ With --detect the weights are read and searched for traces of a seal.`,
 	f := cmd.Flags()
 	f.StringVar(&profile, "profile", "portable", "portable, strong or max; for an unsealed checkpoint")
 	f.BoolVar(&o.Detect, "detect", false, "read the weights and look for traces of a seal")
+	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "accept tensors that the network does not read")
 	f.BoolVar(&o.All, "all", false, "list every group and every hole by itself")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -79,6 +79,7 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "leave tensors alone that the network does not read, instead of refusing")
 	f.BoolVar(&o.AllowSealed, "allow-sealed", false, "do not refuse weights that look sealed")
+	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card")
 	f.StringVar(&o.Part, "part", "", "seal only part i of n, `I/N`, counted from 1, into DST.parts")
 	f.BoolVar(&o.Finish, "finish", false, "put the parts in DST.parts together as DST")
@@ -165,7 +166,7 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 	k := &lockKey{}
 	if !o.DryRun {
 		// What is wrong with the source comes before what is wrong with a key.
-		if err := neuroseal.CheckSource(o.Source, o.AllowUnsealed); err != nil {
+		if err := neuroseal.CheckSource(o.Source, o.Graph, o.AllowUnsealed); err != nil {
 			return nil, err
 		}
 		if k, err = o.prepareKey(u); err != nil {

@@ -37,6 +37,7 @@ a seal for more than friction.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.NoKey, "no-key", false, "say that no key is used; required")
+	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "accept tensors that the network does not read")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -19,6 +19,7 @@ import (
 // verifyOptions are the options of verify.
 type verifyOptions struct {
 	Sealed, Against string
+	Graph           string
 	Run             bool
 	Key             keyOptions
 	FindKey         bool // look for the key as unlock does
@@ -44,6 +45,7 @@ option or --detached-key, or --find-key, which looks where unlock looks (SEALED.
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Against, "against", "", "compare with the original checkpoint in `FOLDER`")
+	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.Run, "run", false, "run both networks and compare their outputs")
 	o.Key.register(f)
 	o.Key.registerDetached(f)
@@ -90,7 +92,7 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 		return nil, fault.New(fault.Usage, "--run needs the original to compare with").WithHint("give --against FOLDER, or the key (--key-file, --identity, --find-key)")
 	}
 	res := &verifyJSON{Path: o.Sealed, Against: o.Against}
-	v := neuroseal.VerifyOptions{Sealed: o.Sealed, Against: o.Against, Run: o.Run}
+	v := neuroseal.VerifyOptions{Sealed: o.Sealed, Graph: o.Graph, Against: o.Against, Run: o.Run}
 	if withKey {
 		key := &keyFinder{u: u, opt: o.Key}
 		if o.FindKey {

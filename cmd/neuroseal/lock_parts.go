@@ -78,7 +78,7 @@ func runLockPart(ctx context.Context, u *ui.UI, o lockOptions) error {
 	if err := neuroseal.CheckPatterns(append(append([]string(nil), o.Include...), o.Exclude...)); err != nil {
 		return err
 	}
-	if err := neuroseal.CheckSource(o.Source, o.AllowUnsealed); err != nil {
+	if err := neuroseal.CheckSource(o.Source, o.Graph, o.AllowUnsealed); err != nil {
 		return err
 	}
 	if o.LockOptions.Key, err = o.partKey(u); err != nil {

@@ -84,7 +84,7 @@ friction, not a lock that nobody can pick: "neuroseal undo" needs no key.`,
 	})
 	root.AddCommand(
 		lockCommand(u), unlockCommand(u), verifyCommand(u), inspectCommand(u), undoCommand(u),
-		keyCommand(u), attackCommand(u), reportCommand(u), trialCommand(u), demoCommand(u), versionCommand(u), manCommand(u),
+		keyCommand(u), graphCommand(u), attackCommand(u), reportCommand(u), trialCommand(u), demoCommand(u), versionCommand(u), manCommand(u),
 	)
 	return root
 }
