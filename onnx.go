@@ -50,9 +50,9 @@ func networkOf(path string, opt arch.Options) (*arch.Model, error) {
 	return net, nil
 }
 
-// besideONNX is the manifest of a model file that does not stand in a folder of
+// besideFile is the manifest of a model file that does not stand in a folder of
 // its own.
-func besideONNX(file string) string { return file + ".neuroseal.json" }
+func besideFile(file string) string { return file + ".neuroseal.json" }
 
 // modelFile reports whether an output is named as a model file, not a folder.
 func modelFile(output string) bool {
@@ -81,7 +81,7 @@ func newFileOutput(source, output string, force bool) (*fileOutput, error) {
 	dir, base := filepath.Split(output)
 	f := &fileOutput{
 		file: output, staged: filepath.Join(dir, "."+base+".neuroseal"), force: force,
-		model: filepath.Base(m.Path()), moves: map[string]string{manifest.Name: besideONNX(output)},
+		model: filepath.Base(m.Path()), moves: map[string]string{manifest.Name: besideFile(output)},
 	}
 	for _, name := range m.External() {
 		at := filepath.Join(dir, filepath.FromSlash(name))

@@ -47,35 +47,57 @@ func CheckSource(path, graphFile string, allowUnsealed bool) error {
 	return m.ck.Close()
 }
 
-// readManifest reads the manifest in a folder, or the one beside a file.
+// ReadManifest reads the manifest of a sealed checkpoint and says where it
+// stands: in the folder, or beside the file.
+func ReadManifest(path string) (m *manifest.Manifest, file string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, "", fault.Wrap(fault.General, err, "opening checkpoint")
+	}
+	file = manifestOf(path, info.IsDir())
+	info, err = os.Stat(file)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, file, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", path, manifest.Name)
+	case err != nil:
+		return nil, file, fault.Wrap(fault.General, err, "reading manifest")
+	case info.Size() > manifest.MaxSize:
+		return nil, file, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", file, info.Size(), manifest.MaxSize)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, file, fault.Wrap(fault.General, err, "reading manifest")
+	}
+	m, err = manifest.Parse(data)
+	return m, file, err
+}
+
+// manifestOf returns where the manifest of a checkpoint stands, or would.
+func manifestOf(path string, folder bool) string {
+	if folder {
+		return filepath.Join(path, manifest.Name)
+	}
+	if file := besideFile(path); isFile(file) {
+		return file
+	}
+	return filepath.Join(filepath.Dir(path), manifest.Name)
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// SealedAsFile reports whether path is a model file that was sealed by itself:
+// its manifest stands beside it, not in the folder.
+func SealedAsFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir() && isFile(besideFile(path))
+}
+
 func readManifest(src string) (*manifest.Manifest, error) {
-	dir := src
-	if st, err := os.Stat(src); err != nil {
-		return nil, fault.Wrap(fault.General, err, "opening checkpoint")
-	} else if !st.IsDir() {
-		dir = filepath.Dir(src)
-	}
-	p := filepath.Join(dir, manifest.Name)
-	if beside := besideONNX(src); dir != src {
-		if _, err := os.Stat(beside); err == nil {
-			p = beside
-		}
-	}
-	st, err := os.Stat(p)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", src, manifest.Name)
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading manifest")
-	}
-	if st.Size() > manifest.MaxSize {
-		return nil, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", p, st.Size(), manifest.MaxSize)
-	}
-	data, err := os.ReadFile(p)
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading manifest")
-	}
-	return manifest.Parse(data)
+	m, _, err := ReadManifest(src)
+	return m, err
 }
 
 // prune drops what belongs to groups that stay where they are.

@@ -111,7 +111,7 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 	f, ok := families[typ]
 	if !ok {
 		return nil, fault.New(fault.Unsupported, "config.json: model_type %q is not supported", typ).
-			WithHint("supported: %s", strings.Join(Types(), ", "))
+			WithHint("export its graph: neuroseal graph script > export.py && python export.py FOLDER model.pt2; then repeat with --graph model.pt2. Built in: %s", strings.Join(Types(), ", "))
 	}
 	if len(*c.errs) > 0 {
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))

@@ -62,13 +62,15 @@ var published = map[string]int{
 	"stablelm-2-12b": 40*(3+8) + 2, // queries and keys: one for each key head's norm
 	"olmo-2-7b":      32*3 + 2,     // norms after the halves
 	"granite-3.1-8b": 40*5 + 1, "smollm3-3b": 36*5 + 1, "minicpm-2b": 40*5 + 1,
-	// BERT: queries and keys, values; the last norm before the head. The vision
-	// transformers: two norms more, and DINOv2's gains per channel. CLIP: two
-	// encoders, the norms before the projections, one scalar for each of these.
-	"bert-base-uncased": 12*2 + 2, "vit-base-patch16-224": 12*4 + 2, "dinov2-base": 12*6 + 1, "clip-vit-base-patch32": 2 * (12*4 + 1 + 1),
+	// BERT: queries and keys, values; the last norm before the head. A norm behind
+	// GELU pins its epsilon. The vision transformers, with a classifier: two norms
+	// more, and DINOv2's gains per channel. CLIP: two encoders, the norms before the
+	// projections, one scalar for each of these; its epsilons are nested.
+	"bert-base-uncased": 12*2 + 1, "vit-base-patch16-224": 12*4 + 2, "dinov2-base": 12*6 + 2, "clip-vit-base-patch32": 2 * (12*4 + 1 + 1),
 	// The encoder's last norm is one group with all that the decoder reads of it.
 	"whisper-tiny": 4*4 + 1 + 4*7, "t5-small": 6*5 + 1 + 6*8 + 1, "flan-t5-base": 12*5 + 1 + 12*8 + 1,
-	"mamba-130m": 24*5 + 1,
+	// The channels of the state are one group with D and what reads its output.
+	"mamba-130m": 24*4 + 1,
 }
 
 // TestPublishedConfigs: every key of a real config is known, and the network,

@@ -160,6 +160,7 @@ func (c *config) section(key string) *config {
 		n = &config{used: map[string]bool{}, path: c.path + key + ".", errs: c.errs}
 	}
 	n.generic()
+	n.only("is_encoder_decoder", "false")
 	c.sections = append(c.sections, n)
 	return n
 }

@@ -171,8 +171,8 @@ func mamba2(m *model) []graph.ID {
 		eps: m.number("layer_norm_epsilon", 1e-5), epsKey: m.epsKey,
 	}
 	s.low, s.high = m.interval("time_step_limit", 0, math.Inf(1))
-	m.dim("chunk_size", 256) // how the sum is cut into pieces
-	m.rank("time_step_rank") // not read
+	m.dim("chunk_size", 256)                    // how the sum is cut into pieces
+	m.rank("time_step_rank")                    // not read
 	m.only("norm_before_gate", "false", "true") // not read
 	inner := m.dim("expand", 2) * m.hidden
 	if !s.check(m, inner) {

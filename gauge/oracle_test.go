@@ -169,7 +169,9 @@ func matrices(g *graph.Graph) map[graph.ID]bool {
 	return out
 }
 
-// sample runs the network on other tokens and inputs.
+// sample runs the network on other tokens and inputs, and with other weights:
+// what is wanted are directions that do not depend on the weights, as rescaling
+// does not, while a bias can make up for any change of another before it.
 func (s *specimen) sample(round int, slots map[graph.ID][]int32) *tape {
 	r := rand.New(rand.NewPCG(uint64(round), 5))
 	limit := vocabularyOf(s.g)
@@ -189,7 +191,9 @@ func (s *specimen) sample(round int, slots map[graph.ID][]int32) *tape {
 			}
 		}
 		if n.Op == graph.OpWeight {
-			return s.weights[n.Name]
+			for i, w := range s.weights[n.Name] {
+				out[i] = w * math.Exp(0.3*r.NormFloat64())
+			}
 		}
 		return out
 	}
@@ -351,40 +355,74 @@ func (s *specimen) jacobian(t *tape, use func(row []float64) bool) {
 // that counts as zero is smaller than the last that does not.
 func rank(m [][]float64, want int) (r int, gap float64) {
 	equalise(m)
+	top, at := make([]float64, len(m)), make([]int, len(m)) // largest of each row
+	for i, row := range m {
+		top[i], at[i] = peak(row)
+	}
 	last := 1.0
 	for ; r < len(m); r++ {
-		pi, pj, size := -1, -1, 0.0
-		for i := r; i < len(m); i++ {
-			for j, v := range m[i] {
-				if v = math.Abs(v); v > size {
-					pi, pj, size = i, j, v
-				}
-			}
-		}
+		p := choose(m[r:], top[r:], at[r:], 1e-2*last) + r
 		// The drop is where it is expected, or at what only rounding leaves.
-		if r == want && size < 1e-4*last || size < 1e-13 {
+		if size := top[p]; r == want && size < 1e-4*last || size < 1e-13 {
 			return r, size / last
 		}
-		last = size
-		m[r], m[pi] = m[pi], m[r]
-		p := m[r]
-		cols := len(p)
-		p[pj], p[cols-1] = p[cols-1], p[pj]
-		for _, row := range m[r+1:] {
-			row[pj], row[cols-1] = row[cols-1], row[pj]
+		last = top[p]
+		m[r], m[p], top[p], at[r], at[p] = m[p], m[r], top[r], at[p], at[r]
+		col, end := at[r], len(m[r])-1
+		for i := r; i < len(m); i++ {
+			m[i][col], m[i][end] = m[i][end], m[i][col]
 		}
-		tail := p[:cols-1]
+		pivot := m[r][:end]
 		for i := r + 1; i < len(m); i++ {
-			row := m[i]
-			if c := row[cols-1] / p[cols-1]; c != 0 {
-				for j, v := range tail {
-					row[j] -= c * v
-				}
+			row := m[i][:end]
+			if c := m[i][end] / m[r][end]; c != 0 {
+				axpy(row, pivot, -c)
 			}
-			m[i] = row[:cols-1]
+			m[i] = row
 		}
 	}
 	return r, 1
+}
+
+// choose returns the row with the largest element, or one that is not much
+// smaller: what is known of each row's largest may be of some steps ago.
+func choose(m [][]float64, top []float64, at []int, enough float64) int {
+	for range 8 {
+		p := 0
+		for i := range m {
+			if top[i] > top[p] {
+				p = i
+			}
+		}
+		before := top[p]
+		if top[p], at[p] = peak(m[p]); top[p] >= 0.5*before && top[p] > enough {
+			return p
+		}
+	}
+	p := 0
+	for i := range m {
+		if top[i], at[i] = peak(m[i]); top[i] > top[p] {
+			p = i
+		}
+	}
+	return p
+}
+
+func axpy(dst, x []float64, c float64) {
+	dst = dst[:len(x)]
+	for j, v := range x {
+		dst[j] += c * v
+	}
+}
+
+// peak returns the largest element's size and place.
+func peak(row []float64) (size float64, at int) {
+	for j, v := range row {
+		if v = math.Abs(v); v > size {
+			size, at = v, j
+		}
+	}
+	return size, at
 }
 
 // equalise scales columns, then rows, to a largest element of 1.

@@ -167,7 +167,7 @@ VARIANTS = {
     "jamba-bias": _jamba(mamba_conv_bias=False, mamba_proj_bias=True, tie_word_embeddings=True, num_experts=1,
                          num_experts_per_tok=1),
     "rwkv": _rwkv(),
-    "rwkv-rescaled": _rwkv(rescale_every=1, attention_hidden_size=20, tie_word_embeddings=True),
+    "rwkv-rescaled": _rwkv(rescale_every=1, tie_word_embeddings=True),
     "bamba": _bamba(),
     "bamba-bias": _bamba(mamba_conv_bias=False, mamba_proj_bias=True, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
     "nemotron_h": _nemotron_h(),

@@ -5,9 +5,11 @@
 OUT/metadata.gguf has a value of every type, arrays and nested arrays;
 OUT/types.gguf a tensor of every quantised type, with scales of ordinary size;
 OUT/aligned.gguf another alignment; OUT/types.json what the reader of the gguf
-package finds in types.gguf.
+package finds in types.gguf, OUT/numbers.json how it dequantises the tensors: the
+first numbers, and the SHA-256 of all as fp32.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -72,6 +74,12 @@ def types(path):
         for t in r.tensors
     ]
     Path(path).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    numbers = {}
+    for t in r.tensors:
+        if GGML_QUANT_SIZES[t.tensor_type][0] > 1:
+            x = np.ascontiguousarray(gguf.dequantize(t.data, t.tensor_type), dtype=np.float32)
+            numbers[t.name] = {"first": [float(v) for v in x.ravel()[:8]], "sha256": hashlib.sha256(x.tobytes()).hexdigest()}
+    Path(path).with_name("numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 def metadata(path):

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/neuroseal/neuroseal"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
@@ -138,7 +139,7 @@ func (o *keyAddOptions) openSeal(u *ui.UI, box *slotBox) (keys.SealKey, error) {
 			return keys.SealKey{}, fault.New(fault.Usage, "--sealed is for files of detached keyslots; %s is a sealed model itself", o.Path)
 		}
 		var err error
-		if man, _, err = readManifest(o.Sealed); err != nil {
+		if man, _, err = neuroseal.ReadManifest(o.Sealed); err != nil {
 			return keys.SealKey{}, err
 		}
 		if box.sealID != "" && box.sealID != man.SealID {
@@ -237,7 +238,7 @@ func openSlotBox(path string) (*slotBox, error) {
 		}
 		return &slotBox{file: path, sealID: d.SealID, slots: d.Slots}, nil
 	}
-	m, file, err := readManifest(path)
+	m, file, err := neuroseal.ReadManifest(path)
 	if err != nil {
 		return nil, err
 	}

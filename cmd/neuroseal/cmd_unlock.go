@@ -144,7 +144,7 @@ func (o *unlockOptions) unlockLegacy(ctx context.Context, u *ui.UI) (*neuroseal.
 // refuseOwnSeal refuses a checkpoint that NeuroSeal itself sealed: its bytes
 // can come back exactly.
 func refuseOwnSeal(src string) error {
-	_, _, err := readManifest(src)
+	_, _, err := neuroseal.ReadManifest(src)
 	var legacy manifest.Legacy
 	switch {
 	case err == nil:

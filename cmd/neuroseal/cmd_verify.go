@@ -113,7 +113,7 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 
 // checkKey checks the key against the manifest, and with it the manifest.
 func (r *verifyJSON) checkKey(path string, key *keyFinder) error {
-	m, _, err := readManifest(path)
+	m, _, err := neuroseal.ReadManifest(path)
 	if err != nil {
 		return err
 	}

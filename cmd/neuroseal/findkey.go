@@ -8,6 +8,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/pflag"
 
+	"github.com/neuroseal/neuroseal"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/keys"
@@ -157,7 +158,7 @@ func fromEnvironment() bool {
 // keyBeside is where lock puts the key of an output, and where unlock looks
 // for it: next to the folder, never in it.
 func keyBeside(path string) string {
-	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() && !neuroseal.SealedAsFile(path) {
 		path = filepath.Dir(path) // a single file: the folder around it is sealed
 	}
 	path = filepath.Clean(path)
@@ -167,33 +168,4 @@ func keyBeside(path string) string {
 		}
 	}
 	return path + ".key"
-}
-
-// readManifest reads the manifest of a sealed checkpoint, a folder or a single
-// file, and says where it stands.
-func readManifest(path string) (m *manifest.Manifest, file string, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, "", fault.Wrap(fault.General, err, "opening checkpoint")
-	}
-	dir := path
-	if !info.IsDir() {
-		dir = filepath.Dir(path)
-	}
-	file = filepath.Join(dir, manifest.Name)
-	info, err = os.Stat(file)
-	switch {
-	case os.IsNotExist(err):
-		return nil, file, fault.New(fault.NotSealed, "%s is not sealed: it holds no %s", path, manifest.Name)
-	case err != nil:
-		return nil, file, fault.Wrap(fault.General, err, "reading manifest")
-	case info.Size() > manifest.MaxSize:
-		return nil, file, fault.New(fault.Mismatch, "%s: %d bytes; at most %d are read", file, info.Size(), manifest.MaxSize)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, file, fault.Wrap(fault.General, err, "reading manifest")
-	}
-	m, err = manifest.Parse(data)
-	return m, file, err
 }

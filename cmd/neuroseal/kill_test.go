@@ -111,7 +111,7 @@ func opens(source string, key func(dir string) (keys.SealKey, error)) func(*test
 		if err != nil {
 			return err
 		}
-		m, _, err := readManifest(out)
+		m, _, err := neuroseal.ReadManifest(out)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"internal/ui":        {"internal/fault"},
 
 	"safetensors": {"internal/dtype", "internal/fault"},
-	"gguf":        {"internal/fault"},
+	"gguf":        {"internal/dtype", "internal/fault"},
 	"checkpoint":  {"internal/atomicdir", "internal/dtype", "internal/fault", "safetensors"},
 
 	"graph":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint"},
