@@ -85,8 +85,9 @@ type model struct {
 	epsKey   string // "rms_norm_eps" where the config has it; a default in code cannot move
 	needed   int    // tensors that the experts built so far read
 	routed   bool
-	reads    bool     // the network has text tokens
-	computed []string // endings of tensors that this family's runtime computes anew
+	also     []graph.ID // outputs besides those that the builder returns
+	reads    bool       // the network has text tokens
+	computed []string   // endings of tensors that this family's runtime computes anew
 	warn     []string
 }
 
@@ -117,7 +118,7 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
 	}
 	m := &model{Builder: graph.NewBuilder(opt.Tokens), config: c, opt: opt, shapes: shapes}
-	out := f.build(m)
+	out := append(f.build(m), m.also...)
 	if len(*c.errs) > 0 {
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
 	}

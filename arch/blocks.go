@@ -40,16 +40,21 @@ func (m *model) embed(s stem) graph.ID {
 	return m.Embedding(m.Weight(s.prefix+"embed_tokens.weight", m.vocab, m.hidden), m.TokenIDs())
 }
 
-// head returns the logits, or, for a bare decoder, its last hidden state.
+// head returns the logits, or, for a bare decoder without a tied head, its last
+// hidden state.
 func (m *model) head(s stem, x graph.ID) graph.ID {
 	m.Scope("lm_head", -1)
 	embed := s.prefix + "embed_tokens.weight"
 	if !m.has("lm_head.weight") {
-		if s.prefix == "" {
+		bare := s.prefix == ""
+		if bare && !s.tie {
 			return x
 		}
 		if !s.tie {
 			m.failf("lm_head.weight is missing, and config.json does not tie it to %s", embed)
+		}
+		if bare && !m.headed() {
+			m.also = append(m.also, x) // a runtime may read either
 		}
 		return m.Linear(x, m.Weight(embed, m.vocab, m.hidden))
 	}

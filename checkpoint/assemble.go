@@ -90,6 +90,13 @@ func (c *Checkpoint) checkPlace(t Tensor) error {
 	if t.Shard < 0 || t.Shard >= len(c.shards) || t.Offset < 0 || t.Size < 0 || t.Size > c.shards[t.Shard].Size-t.Offset {
 		return fault.New(fault.Mismatch, "tensor %q lies outside of its file, at byte %d", t.Name, t.Offset)
 	}
+	if t.Format != nil {
+		bytes, elements := t.unit()
+		if n := len(t.Shape); n == 0 || int64(t.Shape[n-1])%elements != 0 || t.Elements()/elements*bytes != t.Size {
+			return fault.New(fault.Mismatch, "tensor %q: %d bytes for %v of %v", t.Name, t.Size, t.Shape, t.Format)
+		}
+		return nil
+	}
 	if bits := int64(t.DType.Bits()); bits == 0 || (t.Elements()*bits+7)/8 != t.Size {
 		return fault.New(fault.Mismatch, "tensor %q: %d bytes for %v of %v", t.Name, t.Size, t.Shape, t.DType)
 	}

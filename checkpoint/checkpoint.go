@@ -16,10 +16,29 @@ import (
 	"github.com/neuroseal/neuroseal/safetensors"
 )
 
+// Format is how a tensor is stored whose elements do not stand each for itself,
+// but in blocks along the last axis that share scales.
+type Format interface {
+	String() string
+	// Block returns how many elements share a block, and its length in bytes.
+	Block() (elements, bytes int)
+	// ScaleType is the type of the scales.
+	ScaleType() dtype.DType
+	// Dequantise writes the numbers of whole blocks to dst.
+	Dequantise(dst []float32, blocks []byte)
+	// Scale multiplies whole blocks by 2^e through their scales and returns -1;
+	// where that is not exact, the number of the block.
+	Scale(blocks []byte, e int) (bad int)
+	// Room returns by which e all of these blocks may be scaled: lo <= e <= hi.
+	Room(blocks []byte) (lo, hi int)
+}
+
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
 	Name  string
-	DType dtype.DType
+	DType dtype.DType // dtype.Invalid where Format is set
+	// Format is nil for a tensor of single elements.
+	Format Format
 	// Shape holds the dimensions, slowest first. It is empty for a scalar and
 	// must not be changed.
 	Shape []int
@@ -202,9 +221,17 @@ func (c *Checkpoint) path(rel string) string {
 	return filepath.Join(c.root, filepath.FromSlash(rel))
 }
 
-// unit returns the smallest number of bytes that holds whole elements of t, and
-// how many elements that is.
+// Scalable reports whether the tensor holds numbers that can be multiplied by
+// powers of two: floats, or blocks of codes with scales.
+func (t Tensor) Scalable() bool { return t.Format != nil || t.DType.Scalable() }
+
+// unit returns the smallest number of bytes that holds whole elements of t, or
+// whole blocks, and how many elements that is.
 func (t Tensor) unit() (bytes, elements int64) {
+	if t.Format != nil {
+		e, b := t.Format.Block()
+		return int64(b), int64(e)
+	}
 	bits := int64(t.DType.Bits())
 	elements = 8 / gcd(bits, 8)
 	return bits * elements / 8, elements
@@ -213,6 +240,10 @@ func (t Tensor) unit() (bytes, elements int64) {
 // rowUnit returns the smallest number of bytes that holds whole rows of the
 // last axis, or 0 where that is too much to count.
 func (t Tensor) rowUnit() int64 {
+	if t.Format != nil {
+		b, e := t.unit()
+		return int64(t.Shape[len(t.Shape)-1]) / e * b
+	}
 	bits := int64(t.DType.Bits())
 	if len(t.Shape) > 0 {
 		last := int64(t.Shape[len(t.Shape)-1])

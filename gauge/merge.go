@@ -2,23 +2,55 @@ package gauge
 
 import "slices"
 
+// Partition divides an axis of a weight into parts whose elements must move
+// alike: stretches of Block elements, the last perhaps shorter; or, where Of is
+// set, the elements of the same number in it, wherever they stand.
+type Partition struct {
+	Axis  int
+	Block int
+	Of    []int32 // one number, from 0 on, for each element of the axis
+}
+
 // Merge restricts a solution to factors that are constant on blocks: block
 // returns, for a matrix, the block length along its input axis (1: free).
-// Classes that meet in a block become one; classes that meet an element
-// without a class are dropped, since that element cannot move with them.
-// Groups keep their ids and places; one that is left without classes has
-// Classes 0. FreeDims is kept: it describes the network, not the restriction.
+// It is Restrict for what most matrices need.
 func (s *Solution) Merge(block func(t *Tensor) int) *Solution {
+	return s.Restrict(func(t *Tensor) []Partition {
+		if t.Input < 0 {
+			return nil
+		}
+		return []Partition{{Axis: t.Input, Block: block(t)}}
+	})
+}
+
+// Restrict restricts a solution to factors that are constant on the parts of
+// the given axes of each weight. Classes that meet in a part become one; classes
+// that meet an element without a class are dropped, since that element cannot
+// move with them. Groups keep their ids and places; one that is left without
+// classes has Classes 0. FreeDims is kept: it describes the network, not the
+// restriction.
+func (s *Solution) Restrict(parts func(t *Tensor) []Partition) *Solution {
 	m := newMerger(s)
 	for i := range s.Tensors {
 		t := &s.Tensors[i]
-		if t.Input < 0 {
-			continue
+		for _, p := range parts(t) {
+			for _, ax := range t.Terms {
+				if slices.Contains(ax.Axes, p.Axis) {
+					m.partition(ax, t, p)
+				}
+			}
 		}
-		length := block(t)
-		for _, ax := range t.Terms {
-			if length > 1 && slices.Contains(ax.Axes, t.Input) {
-				m.blocks(ax, t, length)
+	}
+	return m.result()
+}
+
+// Without drops the classes of the given groups: they stay where they are.
+func (s *Solution) Without(drop func(group int) bool) *Solution {
+	m := newMerger(s)
+	for g := range s.Groups {
+		for c := range s.Groups[g].Classes {
+			if drop(g) {
+				m.union(0, int32(m.base[g]+c))
 			}
 		}
 	}
@@ -64,14 +96,71 @@ func (m *merger) union(a, b int32) {
 	m.parent[b] = a
 }
 
-// blocks joins the classes of each block along the input axis, which is the
-// last of the term's axes or, for a transposed weight, stands alone.
-func (m *merger) blocks(ax Axis, t *Tensor, length int) {
-	width := t.Shape[t.Input]
+// partition joins the classes of each part of an axis.
+func (m *merger) partition(ax Axis, t *Tensor, p Partition) {
+	switch {
+	case p.Of == nil && p.Block <= 1:
+	case p.Of != nil || ax.Axes[len(ax.Axes)-1] != p.Axis:
+		m.scattered(ax, t, p)
+	default:
+		m.blocks(ax, t.Shape[p.Axis], p.Block)
+	}
+}
+
+// blocks joins the classes of each block along an axis of the given width, the
+// last of the term's.
+func (m *merger) blocks(ax Axis, width, length int) {
 	for start := 0; start < ax.Len; start += length {
-		// A block never runs over the end of the input axis.
+		// A block never runs over the end of the axis.
 		end := min(start+length, (start/width+1)*width)
 		m.join(ax, start, end)
+		start = end - length
+	}
+}
+
+// scattered joins parts whose elements do not follow each other.
+func (m *merger) scattered(ax Axis, t *Tensor, p Partition) {
+	inner := 1
+	for i := len(ax.Axes) - 1; ax.Axes[i] != p.Axis; i-- {
+		inner *= t.Shape[ax.Axes[i]]
+	}
+	width := t.Shape[p.Axis]
+	part := func(at int) [3]int {
+		i := at / inner % width
+		if p.Of != nil {
+			i = int(p.Of[i])
+		} else {
+			i /= p.Block
+		}
+		return [3]int{at / (inner * width), i, at % inner}
+	}
+	type summand struct{ group, coef int }
+	bySummand := map[summand][]Segment{}
+	for _, sg := range ax.Segments {
+		k := summand{sg.Group, sg.Coef}
+		bySummand[k] = append(bySummand[k], sg)
+	}
+	for _, segments := range bySummand {
+		times := make([]uint8, ax.Len)
+		first := map[[3]int]int32{}
+		for _, sg := range segments {
+			for i := range sg.Count {
+				c := int32(m.base[sg.Group] + sg.First + i/sg.Div)
+				at := sg.Start + i
+				k := part(at)
+				if f, ok := first[k]; ok {
+					m.union(f, c)
+				} else {
+					first[k] = c
+				}
+				times[at] = min(times[at]+1, 2)
+			}
+		}
+		for at, n := range times {
+			if c, ok := first[part(at)]; ok && n != 1 { // a gap, or two such classes
+				m.union(c, 0)
+			}
+		}
 	}
 }
 

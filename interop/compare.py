@@ -117,7 +117,7 @@ def results(job):
                 line["ok"] = line["finite"]
                 if job.get("demand", "equal") == "equal":
                     line["ok"] &= line["equal"] and line["generate_equal"]
-            except (ValueError, RuntimeError, OSError) as error:
+            except (ValueError, RuntimeError, OSError, LookupError) as error:
                 line |= {"ok": False, "error": f"{type(error).__name__}: {error}"}
             yield line
 

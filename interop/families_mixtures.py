@@ -202,7 +202,7 @@ VARIANTS = {
     "qwen3_next": _qwen3_next(),
     "qwen3_next-dense": _qwen3_next(
         norm_topk_prob=False, attention_bias=True, mlp_only_layers=[0], num_hidden_layers=3, layer_types=None,
-        linear_num_value_heads=2, linear_conv_kernel_dim=3),
+        full_attention_interval=3, linear_num_value_heads=2, linear_conv_kernel_dim=3),
     "qwen3_5_text": _qwen3_5(),
     "qwen3_5_moe_text": _qwen3_5_moe(),
     "granitemoe": _granitemoe(),

@@ -115,8 +115,8 @@ def _bamba(**changes):
 def _nemotron_h(**changes):
     args = {k: v for k, v in COMMON.items() if k not in ("rms_norm_eps", "num_hidden_layers")} | dict(
         layers_block_type=["linear_attention", "mlp", "full_attention", "moe"], head_dim=8, mamba_num_heads=8,
-        mamba_head_dim=4, n_groups=2, ssm_state_size=6, n_routed_experts=4, moe_intermediate_size=12,
-        moe_shared_expert_intermediate_size=20, chunk_size=4)  # fmt: skip
+        mamba_head_dim=4, n_groups=2, ssm_state_size=6, n_routed_experts=4, moe_intermediate_size=16,
+        moe_shared_expert_intermediate_size=24, chunk_size=4)  # fmt: skip
     return Corrected("NemotronHConfig", "NemotronHForCausalLM", args | changes)
 
 
@@ -172,11 +172,11 @@ VARIANTS = {
     "bamba-bias": _bamba(mamba_conv_bias=False, mamba_proj_bias=True, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
     "nemotron_h": _nemotron_h(),
     "nemotron_h-groups": _nemotron_h(n_group=2, topk_group=1, norm_topk_prob=False, routed_scaling_factor=2.5, mlp_bias=False,
-                                     use_bias=True, tie_word_embeddings=True, layers_block_type=["moe", "linear_attention"]),
+                                     use_bias=True, tie_word_embeddings=True, layers_block_type=["moe", "full_attention", "linear_attention"]),
     "t5": _t5(),
     "t5v11": _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     "t5-untied": Untied("T5Config", "T5ForConditionalGeneration", _T5 | dict(
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=3)),
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
     "t5-encoder": _t5("T5EncoderModel", feed_forward_proj="gated-silu"),
     "t5-bare": _t5("T5Model", num_decoder_layers=1, feed_forward_proj="gelu"),
     "bert": _bert(),

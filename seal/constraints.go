@@ -51,6 +51,9 @@ func (t TensorFacts) limits(r Request, matrix, growth bool) (lo, hi int) {
 	emin, emax := normalRange(t.DType)
 	lo, hi = emin-t.Min, emax-1-t.Max
 	switch {
+	case t.Room != nil && t.Min >= tiny:
+		// The numbers themselves are computed in fp32 from codes and scales.
+		lo, hi = t.Room.Lo, min(t.Room.Hi, hi)
 	case t.Subnormal && t.DType == dtype.F16:
 		lo = 0 // sums are fp32: growing is exact
 	case t.Subnormal || t.DType != dtype.F16 && t.Min < tiny:

@@ -19,6 +19,9 @@ type TensorFacts struct {
 	MinNormal16 int  // smallest exponent that is normal in fp16; vectors only
 	Has16       bool // MinNormal16 is set
 	Bound       WeightBound
+	// Room is what the stored scales of a quantised weight allow, whose other
+	// figures are those of its numbers in fp32; nil for one of single elements.
+	Room *Room
 }
 
 // Facts is the input of range analysis.

@@ -25,11 +25,11 @@ var mayImport = map[string][]string{
 	"internal/ui":        {"internal/fault"},
 
 	"safetensors": {"internal/dtype", "internal/fault"},
-	"gguf":        {"internal/dtype", "internal/fault"},
 	"checkpoint":  {"internal/atomicdir", "internal/dtype", "internal/fault", "safetensors"},
+	"gguf":        {"internal/dtype", "internal/fault", "checkpoint"},
 
 	"graph":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint"},
-	"arch":    {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
+	"arch":    {"internal/dtype", "internal/fault", "safetensors", "gguf", "checkpoint", "graph"},
 	"gauge":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
 	"diagram": {"graph", "gauge"},
 
@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 		"keys", "manifest"},
 
 	"": {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
-		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "onnx"},
+		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "gguf", "onnx"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
