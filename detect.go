@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 )
@@ -54,7 +55,7 @@ func (d *Detection) add(format string, args ...any) {
 // epsilon: a norm's epsilon that is a usual one times a power of four.
 func (d *Detection) epsilon(sol *gauge.Solution, m *model) {
 	var raw map[string]json.RawMessage
-	if json.Unmarshal(m.conf, &raw) != nil {
+	if json.Unmarshal(arch.PlainJSON(m.conf), &raw) != nil {
 		return
 	}
 	for _, e := range sol.Eps {

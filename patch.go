@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/manifest"
 )
@@ -21,7 +22,7 @@ func patchEpsilons(conf []byte, moves []gauge.EpsMove, n int) ([]byte, []manifes
 		factor[m.Key] += m.Coef * n
 	}
 	var patches []manifest.Patch
-	err := topLevel(conf, func(key string, start, end int) error {
+	err := topLevel(arch.PlainJSON(conf), func(key string, start, end int) error {
 		e, ok := factor[key]
 		if !ok || e == 0 {
 			return nil

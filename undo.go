@@ -147,7 +147,7 @@ func total(e [][]int16) int {
 // residual finds the exponent that takes the epsilons back to a usual value.
 func (u *undoer) residual() int {
 	var raw map[string]json.RawMessage
-	if json.Unmarshal(u.m.conf, &raw) != nil {
+	if json.Unmarshal(arch.PlainJSON(u.m.conf), &raw) != nil {
 		return 0
 	}
 	for _, e := range u.sol.Eps {

@@ -290,7 +290,7 @@ func (v *verifier) forward(ctx context.Context) error {
 // covered says what the runs saw of the network.
 func (v *verifier) covered(g *graph.Graph, routes int) {
 	if routes > 0 {
-		v.res.Notes = append(v.res.Notes, fmt.Sprintf("experts: besides the network's own choice, %d runs in each precision with forced routing, in which every router chose every one of its experts at least once", routes))
+		v.res.Notes = append(v.res.Notes, fmt.Sprintf("experts: besides the network's own choice, %s in each precision with forced routing, in which every router chose every one of its experts at least once", times(routes)))
 	}
 	opaque := map[string]bool{}
 	for i := range g.Nodes {
@@ -375,4 +375,11 @@ func (v *verifier) against(ctx context.Context) error {
 	ok, err := v.cancels(ctx, orig)
 	v.res.BitExactAlgebra = &ok
 	return err
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "one run"
+	}
+	return fmt.Sprintf("%d runs", n)
 }

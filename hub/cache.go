@@ -57,6 +57,9 @@ func (c *Client) prepare(id string) error {
 }
 
 func cacheError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if isNoSpace(err) {
 		return fault.Wrap(fault.NoSpace, err, "writing to the hub cache").WithHint("free some space, or set HF_HUB_CACHE to a folder on another disk")
 	}

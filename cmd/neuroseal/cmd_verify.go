@@ -221,13 +221,7 @@ func (r *verifyJSON) writeForward(w io.Writer) {
 		return
 	}
 	rows := [][]string{{"PRECISION", "TOKENS", "EQUAL", "LARGEST DIFFERENCE", "LARGEST OUTPUT", "KL (NATS)"}}
-	var seen []probe.Precision
-	for _, f := range r.Forward {
-		name := string(f.Precision)
-		if slices.Contains(seen, f.Precision) {
-			name += ", every expert"
-		}
-		seen = append(seen, f.Precision)
+	for _, f := range gathered(r.Forward) {
 		equal := "yes"
 		if !f.Equal {
 			equal = "no"
@@ -235,7 +229,7 @@ func (r *verifyJSON) writeForward(w io.Writer) {
 		if !f.Finite {
 			equal += ", not finite"
 		}
-		rows = append(rows, []string{name, fmt.Sprint(f.Tokens), equal, fmt.Sprintf("%.3g", f.MaxDiff), fmt.Sprintf("%.3g", f.MaxAbs), fmt.Sprintf("%.3g", f.KL)})
+		rows = append(rows, []string{f.name, fmt.Sprint(f.Tokens), equal, fmt.Sprintf("%.3g", f.MaxDiff), fmt.Sprintf("%.3g", f.MaxAbs), fmt.Sprintf("%.3g", f.KL)})
 	}
 	ui.Table(w, "    ", rows)
 }
@@ -260,4 +254,35 @@ func mismatchText(m neuroseal.Mismatch) string {
 		return m.What
 	}
 	return strings.Join(where, ", ") + ": " + m.What
+}
+
+// forwardRow is what one run found, or all those with forced routing.
+type forwardRow struct {
+	probe.Report
+	name string
+	runs int
+}
+
+// gathered joins the runs in which routers were forced, by precision.
+func gathered(reports []probe.Report) []forwardRow {
+	var rows []forwardRow
+	for _, f := range reports {
+		i := slices.IndexFunc(rows, func(r forwardRow) bool { return f.Experts && r.Experts && r.Precision == f.Precision })
+		if i < 0 {
+			rows = append(rows, forwardRow{f, string(f.Precision), 1})
+			continue
+		}
+		r := &rows[i]
+		r.runs++
+		r.Equal, r.Finite = r.Equal && f.Equal, r.Finite && f.Finite
+		r.MaxDiff, r.MaxAbs, r.KL = max(r.MaxDiff, f.MaxDiff), max(r.MaxAbs, f.MaxAbs), max(r.KL, f.KL)
+	}
+	for i := range rows {
+		if r := &rows[i]; r.Experts && r.runs == 1 {
+			r.name += ", every expert"
+		} else if r.Experts {
+			r.name += fmt.Sprintf(", every expert, in %d runs", r.runs)
+		}
+	}
+	return rows
 }
