@@ -133,8 +133,8 @@ func (u *undoer) squares(g *gauge.Tensor, t checkpoint.Tensor, start int64, buf 
 	x := make([]float32, len(buf)*8/t.DType.Bits())
 	dtype.ToFloat32(t.DType, x, buf)
 	width := 1
-	if k := len(t.Shape); k > 0 {
-		width = t.Shape[k-1]
+	if k := len(g.Shape); k > 0 {
+		width = g.Shape[k-1]
 	}
 	none := make([]float64, width) // stands in where no term runs along the last axis
 	ones := slices.Repeat([]float64{1}, width)

@@ -32,9 +32,12 @@ func element(d dtype.DType, b []byte) float64 {
 // key: the pairs come from the original's graph, the exponents from comparing
 // weights, and the proof from scaling the original by them.
 func (v *verifier) cancels(ctx context.Context, orig *model) (bool, error) {
-	sol, err := gauge.Solve(orig.net.Graph)
+	sol, err := orig.solve()
 	if err != nil {
-		return false, fault.Wrap(fault.Unsupported, err, "deriving pairs")
+		return false, err
+	}
+	if sol, err = orig.stored(sol); err != nil {
+		return false, err
 	}
 	ok := v.sameTensors(orig.ck)
 	if !ok {
@@ -77,21 +80,21 @@ func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol 
 	}
 	var mu sync.Mutex
 	bad := map[string]bool{}
-	editors := map[string]*seal.Scaler{}
+	editors := map[string]checkpoint.Editor{}
 	v.o.Progress.Stage("comparing weights", orig.TotalBytes())
 	err := orig.Each(ctx, 0, nil, func(t checkpoint.Tensor, start int64, buf []byte) error {
 		mu.Lock()
 		ed, known := editors[t.Name]
 		if !known {
-			if p := moves[t.Name]; p != nil && t.DType.Scalable() {
-				ed = seal.NewScaler(p, t.DType, e, 1)
+			if p := moves[t.Name]; p != nil && t.Scalable() {
+				ed = editorOf(p, t, e, 1)
 			}
 			editors[t.Name] = ed
 		}
 		mu.Unlock()
 		s, _ := v.ck.Tensor(t.Name)
 		got := make([]byte, len(buf))
-		if err := v.ck.ReadAt(s, got, start*int64(t.DType.Bits())/8); err != nil {
+		if err := v.ck.ReadAt(s, got, offsetOf(t, start)); err != nil {
 			return err
 		}
 		if ed != nil && ed.Edit(start, buf) != nil || !bytes.Equal(got, buf) {
@@ -255,7 +258,7 @@ func (f *finder) open(t term, from, to int) bool {
 func (f *finder) tensor(t *gauge.Tensor) (learnt bool, err error) {
 	rank := len(t.Shape)
 	o, ok := f.orig.Tensor(t.Name)
-	if !ok || !o.DType.Scalable() || rank == 0 || o.Size == 0 {
+	if !ok || !o.Scalable() || rank == 0 || o.Size == 0 {
 		return false, nil
 	}
 	var terms []term
@@ -309,16 +312,16 @@ func (f *finder) worth(terms []term, settled []map[int]bool, r, width int) bool 
 
 // row compares one row and settles what exactly one unknown explains.
 func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width int) (learnt bool, err error) {
-	size := o.DType.Bits() / 8
-	a, b := make([]byte, width*size), make([]byte, width*size)
-	off := int64(r) * int64(width*size)
 	s, _ := f.seal.Tensor(name)
-	if err := f.orig.ReadAt(o, a, off); err != nil {
+	a, d, err := rowBytes(f.orig, o, r, width)
+	if err != nil {
 		return false, err
 	}
-	if err := f.seal.ReadAt(s, b, off); err != nil {
+	b, _, err := rowBytes(f.seal, s, r, width)
+	if err != nil {
 		return false, err
 	}
+	size := d.Bits() / 8
 	begin := make([]int, len(terms))
 	for j, x := range terms {
 		if begin[j] = x.at(r); x.last {
@@ -342,16 +345,31 @@ func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width in
 		if unknown != 1 || f.known[u.Group][u.First] {
 			continue
 		}
-		d, ok := shift(element(o.DType, a[i*size:]), element(o.DType, b[i*size:]))
-		d -= known
-		if !ok || d%u.Coef != 0 || d/u.Coef < -2000 || d/u.Coef > 2000 {
+		e, ok := shift(element(d, a[i*size:]), element(d, b[i*size:]))
+		e -= known
+		if !ok || e%u.Coef != 0 || e/u.Coef < -2000 || e/u.Coef > 2000 {
 			continue
 		}
-		f.e[u.Group][u.First] = int16(d / u.Coef)
+		f.e[u.Group][u.First] = int16(e / u.Coef)
 		f.known[u.Group][u.First] = true
 		learnt = true
 	}
 	return learnt, nil
+}
+
+// rowBytes reads one row of a tensor that is seen as rows of the given width:
+// its elements as they stand there, those of a format of its own as fp32.
+func rowBytes(ck *checkpoint.Checkpoint, t checkpoint.Tensor, r, width int) ([]byte, dtype.DType, error) {
+	off := offsetOf(t, int64(r)*int64(width))
+	p := make([]byte, offsetOf(t, int64(width)))
+	if err := ck.ReadAt(t, p, off); err != nil || t.Format == nil {
+		return p, t.DType, err
+	}
+	x := make([]float32, width)
+	t.Format.Dequantise(x, p)
+	p = make([]byte, 4*width)
+	dtype.FromFloat32(dtype.F32, p, x)
+	return p, dtype.F32, nil
 }
 
 // shift returns e with b = a·2^e, if there is one.

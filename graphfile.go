@@ -40,7 +40,7 @@ func (m *model) like(path string) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &model{path: path, graph: m.graph, ck: ck, conf: ck.ConfigJSON(), opt: m.opt, net: m.net}
+	out := &model{path: path, graph: m.graph, ck: ck, conf: ck.ConfigJSON(), opt: m.opt, net: m.net, quant: m.quant}
 	mine, theirs := m.ck.Shapes(), ck.Shapes()
 	for name, shape := range mine {
 		if !slices.Equal(shape, theirs[name]) {
@@ -52,10 +52,10 @@ func (m *model) like(path string) (*model, error) {
 }
 
 // exported reads the network of a checkpoint from a graph file.
-func exported(file string, ck *checkpoint.Checkpoint, opt arch.Options) (*arch.Model, error) {
+func exported(file string, ck *checkpoint.Checkpoint, shapes map[string][]int, opt arch.Options) (*arch.Model, error) {
 	switch strings.ToLower(filepath.Ext(file)) {
 	case ".pt2":
-		return fromProgram(file, ck.Shapes(), opt)
+		return fromProgram(file, shapes, opt)
 	case onnx.Extension:
 		return fromONNX(file, ck, opt)
 	}

@@ -85,13 +85,13 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		return nil, err
 	}
 	defer m.ck.Close()
-	sol, err := gauge.Solve(m.net.Graph)
+	sol, err := m.solve()
 	if err != nil {
-		return nil, fault.Wrap(fault.Unsupported, err, "deriving pairs")
+		return nil, err
 	}
 	res := &Inspection{
 		ModelType: m.net.Type, FreeDims: sol.FreeDims, Residual: sol.Residual >= 0,
-		Parameters: parameters(m.ck), Bytes: m.ck.TotalBytes(), Legacy: legacy.Method,
+		Parameters: m.parameters(), Bytes: m.ck.TotalBytes(), Legacy: legacy.Method,
 		Groups: []GroupRow{}, Holes: []Hole{}, Notes: m.net.Warn,
 	}
 	switch {
@@ -109,7 +109,11 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := detect(sol, m, stats)
+		full, err := m.stored(sol)
+		if err != nil {
+			return nil, err
+		}
+		d := detect(full, m, stats)
 		res.Detection = &d
 		if d.Sealed && man == nil {
 			res.Sealed = true

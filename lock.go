@@ -131,10 +131,8 @@ func (l *locker) checkOutput() error {
 
 // solve derives the pairs.
 func (l *locker) solve() (err error) {
-	if l.full, err = gauge.Solve(l.m.net.Graph); err != nil {
-		return fault.Wrap(fault.Unsupported, err, "deriving pairs")
-	}
-	return nil
+	l.full, err = l.m.solve()
+	return err
 }
 
 func (l *locker) result() *LockResult {
@@ -176,6 +174,7 @@ type locker struct {
 	measure measurer
 	full    *gauge.Solution // all freedom
 	sol     *gauge.Solution // after the profile's blocks
+	stored  *gauge.Solution // of the tensors that stand in the file
 	seal    seal.Plan
 	real    []seal.RealFactor
 	conf    []byte // config.json of the output; nil: unchanged
@@ -196,7 +195,11 @@ func (l *locker) plan(ctx context.Context) error {
 		return err
 	}
 	if !l.o.AllowSealed {
-		if found := detect(l.full, l.m, stats); found.Sealed {
+		full, err := l.m.stored(l.full)
+		if err != nil {
+			return err
+		}
+		if found := detect(full, l.m, stats); found.Sealed {
 			return fault.New(fault.AlreadySealed, "%s looks sealed: %s", l.o.Source, found).
 				WithHint("if the original is like this, repeat with --allow-sealed")
 		}
@@ -225,8 +228,12 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 				gauge.Norm, gauge.QK, gauge.VO, gauge.FFN, gauge.Residual)
 	}
 	l.sol = restrict(l.full, l.o.Profile)
-	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.sol, Tensors: tensors}
 	var err error
+	if l.stored, err = l.m.stored(l.sol); err != nil {
+		return err
+	}
+	l.m.describe(tensors)
+	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.stored, Tensors: tensors}
 	if f.Eps, err = l.m.epsilons(l.sol.Eps); err != nil {
 		return err
 	}
@@ -287,9 +294,12 @@ func (l *locker) record(r *seal.Ranges) error {
 		})
 	}
 	for i := range l.sol.Tensors {
-		t := l.sol.Tensors[i]
-		if covered(&t, moves) == 0 {
+		if t := &l.sol.Tensors[i]; covered(t, moves) == 0 {
 			l.man.Holes = append(l.man.Holes, manifest.Hole{Tensor: t.Name, Why: l.holeWhy(t.Name, r)})
+		}
+	}
+	for _, t := range l.stored.Tensors {
+		if covered(&t, moves) == 0 {
 			continue
 		}
 		t = prune(t, moves)
@@ -297,7 +307,7 @@ func (l *locker) record(r *seal.Ranges) error {
 		l.man.Tensors = append(l.man.Tensors, encodeTensor(t))
 	}
 	sort.Slice(l.man.Holes, func(i, j int) bool { return l.man.Holes[i].Tensor < l.man.Holes[j].Tensor })
-	l.man.Coverage = coverage(l.sol, parameters(l.m.ck), moves)
+	l.man.Coverage = coverage(l.sol, l.m.parameters(), moves)
 	if len(l.seal.Tensors) == 0 {
 		return fault.New(fault.Unsupported, "profile %s finds no room for any factor in this checkpoint", l.o.Profile).
 			WithHint("--explain names what limits each group; --profile strong has more room")

@@ -74,10 +74,9 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 	return func(t checkpoint.Tensor) checkpoint.Editor {
 		if p := moves[t.Name]; p != nil {
 			if l.o.Method == seal.Gauge {
-				if s := seal.NewScaler(p, t.DType, e, 1); s != nil {
-					return s
-				}
-			} else if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
+				return editorOf(p, t, e, 1)
+			}
+			if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
 				return s
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/onnx"
 	"github.com/neuroseal/neuroseal/probe"
+	"github.com/neuroseal/neuroseal/quant"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -46,6 +47,7 @@ type model struct {
 	net   *arch.Model
 	conf  []byte
 	opt   arch.Options
+	quant *quant.Set // quantised weights; nil: none
 
 	edit    func(checkpoint.Tensor) checkpoint.Editor // applied to weights as they are read; nil: none
 	mu      sync.Mutex
@@ -55,13 +57,19 @@ type model struct {
 // openModel opens a checkpoint and builds its forward pass.
 func openModel(path string, opt arch.Options) (*model, error) { return openWith(path, "", opt) }
 
-func (m *model) build() error {
+func (m *model) build() (err error) {
+	if m.quant, err = quant.Open(m.ck); err != nil {
+		return err
+	}
 	net, err := m.network()
 	m.net = net
 	if err != nil {
 		return err
 	}
 	for name := range net.Graph.Weights() {
+		if m.quant.Weight(name) != nil {
+			continue
+		}
 		if t, _ := m.ck.Tensor(name); !t.DType.Scalable() {
 			return fault.New(fault.Unsupported, "tensor %s is %v: only bf16, fp16, fp32 and fp64 weights can be sealed", name, t.DType).
 				WithHint("seal the checkpoint before it is quantised")
@@ -73,21 +81,32 @@ func (m *model) build() error {
 // network writes the forward pass: from the config, or from the model's own graph.
 func (m *model) network() (*arch.Model, error) {
 	if m.graph != "" {
-		return exported(m.graph, m.ck, m.opt)
+		return exported(m.graph, m.ck, m.shapes(), m.opt)
 	}
 	if onnx.Is(m.path) {
 		return networkOf(m.path, m.opt)
 	}
-	return arch.Build(m.conf, m.ck.Shapes(), m.opt)
+	return arch.Build(quant.Plain(m.conf), m.shapes(), m.opt)
 }
 
 // Weight and ReadWeight make a model a probe.Source.
 func (m *model) Weight(name string) (dtype.DType, int64, bool) {
+	if w := m.quant.Weight(name); w != nil {
+		return dtype.F32, w.Size(), true
+	}
 	t, ok := m.ck.Tensor(name)
 	return t.DType, t.Size, ok
 }
 
 func (m *model) ReadWeight(name string, p []byte, off int64) error {
+	if w := m.quant.Weight(name); w != nil {
+		return w.Read(storedBytes{m}, p, off)
+	}
+	return m.readStored(name, p, off)
+}
+
+// readStored reads a tensor that stands in the file.
+func (m *model) readStored(name string, p []byte, off int64) error {
 	t, ok := m.ck.Tensor(name)
 	if !ok {
 		return fmt.Errorf("no tensor %s", name)
@@ -108,7 +127,7 @@ func (m *model) ReadWeight(name string, p []byte, off int64) error {
 	if ed == nil {
 		return nil
 	}
-	return ed.Edit(off*8/int64(t.DType.Bits()), p)
+	return ed.Edit(elementAt(t, off), p)
 }
 
 // epsilons returns the values of the config keys that a residual gauge moves.
@@ -230,8 +249,8 @@ func (m *model) observe(ctx context.Context, sol *gauge.Solution, p Progress) ([
 	}
 	var total int64
 	for name, id := range g.Weights() {
-		if t, ok := m.ck.Tensor(name); ok && id <= last {
-			total += t.Size
+		if _, size, ok := m.Weight(name); ok && id <= last {
+			total += size
 		}
 	}
 	for route := range m.routes() + 1 {

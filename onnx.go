@@ -12,6 +12,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/onnx"
+	"github.com/neuroseal/neuroseal/quant"
 )
 
 // openCheckpoint opens safetensors, or an ONNX model as a checkpoint.
@@ -19,7 +20,15 @@ func openCheckpoint(path string) (*checkpoint.Checkpoint, error) {
 	if onnx.Is(path) {
 		return onnx.OpenCheckpoint(path)
 	}
-	return checkpoint.Open(path)
+	ck, err := checkpoint.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := ck.Interpret(quant.Narrow(ck)); err != nil {
+		ck.Close()
+		return nil, err
+	}
+	return ck, nil
 }
 
 // wholeOnly refuses to seal an ONNX model in parts.

@@ -37,7 +37,7 @@ func (l *locker) planReal() error {
 		l.seal.Tensors = append(l.seal.Tensors, t)
 		l.man.Tensors = append(l.man.Tensors, encodeTensor(t))
 	}
-	l.man.Coverage = coverage(l.sol, parameters(l.m.ck), moves)
+	l.man.Coverage = coverage(l.sol, l.m.parameters(), moves)
 	if len(l.seal.Tensors) == 0 {
 		return fault.New(fault.Unsupported, "method %s finds no value/output or up/down pair in this checkpoint", l.o.Method)
 	}

@@ -52,9 +52,12 @@ func Undo(ctx context.Context, o UndoOptions) (*UndoResult, error) {
 	if err := atomicdir.Check(o.Output, atomicdir.Options{Force: o.Force}); err != nil {
 		return nil, err
 	}
-	sol, err := gauge.Solve(m.net.Graph)
+	sol, err := m.solve()
 	if err != nil {
-		return nil, fault.Wrap(fault.Unsupported, err, "deriving pairs")
+		return nil, err
+	}
+	if sol, err = m.stored(sol); err != nil {
+		return nil, err
 	}
 	u := &undoer{m: m, sol: sol, p: o.Progress}
 	for _, g := range sol.Groups {
@@ -184,10 +187,8 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 		ck: u.m.ck, dst: o.Output, force: o.Force, notice: o.Notice, stage: "re-balancing", progress: o.Progress,
 		opt: checkpoint.RewriteOptions{
 			Edit: func(t checkpoint.Tensor) checkpoint.Editor {
-				if g := moves[t.Name]; g != nil && t.DType.Scalable() {
-					if s := seal.NewScaler(g, t.DType, u.e, 1); s != nil {
-						return s
-					}
+				if g := moves[t.Name]; g != nil && t.Scalable() {
+					return editorOf(g, t, u.e, 1)
 				}
 				return nil
 			},

@@ -99,7 +99,7 @@ func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manife
 	for i := range plan.Tensors {
 		t := &plan.Tensors[i]
 		got, ok := ck.Tensor(t.Name)
-		if !ok || !slices.Equal(got.Shape, t.Shape) || !got.DType.Scalable() {
+		if !ok || !sameSize(got.Shape, t.Shape) || !got.Scalable() {
 			return nil, fault.New(fault.Mismatch, "tensor %s is missing or has another shape or type than when it was sealed", t.Name)
 		}
 		moves[t.Name] = t
@@ -117,9 +117,7 @@ func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manife
 		e := plan.Exponents(k)
 		return func(t checkpoint.Tensor) checkpoint.Editor {
 			if p := moves[t.Name]; p != nil {
-				if s := seal.NewScaler(p, t.DType, e, -1); s != nil {
-					return s
-				}
+				return editorOf(p, t, e, -1)
 			}
 			return nil
 		}, nil

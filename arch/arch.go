@@ -23,6 +23,8 @@ type Options struct {
 	Tokens        int  // length of the token sequence; at least 1. A family may need more or bear less: Graph.Tokens says
 	AllEx         bool // route every token to every expert, so that each one counts
 	AllowUnsealed bool // let tensors and config keys pass that nobody knows
+
+	views *views // for a checkpoint whose tensors are called or laid out otherwise
 }
 
 // Model is a checkpoint's forward pass.
@@ -117,7 +119,8 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 	if len(*c.errs) > 0 {
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
 	}
-	m := &model{Builder: graph.NewBuilder(opt.Tokens), config: c, opt: opt, shapes: shapes}
+	m := &model{config: c, opt: opt, shapes: shapes}
+	m.begin()
 	out := append(f.build(m), m.also...)
 	if len(*c.errs) > 0 {
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(*c.errs, "; "))
@@ -143,8 +146,12 @@ func Build(configJSON []byte, shapes map[string][]int, opt Options) (*Model, err
 // compare demands that graph and checkpoint hold the same tensors.
 func (m *model) compare(g *graph.Graph, res *Model) error {
 	var missing, shape, extra []string
+	shapes := m.shapes
+	if m.opt.views != nil {
+		shapes = m.opt.views.stored
+	}
 	for name, id := range g.Weights() {
-		s, ok := m.shapes[name]
+		s, ok := shapes[name]
 		switch {
 		case !ok:
 			missing = append(missing, name)
@@ -152,11 +159,11 @@ func (m *model) compare(g *graph.Graph, res *Model) error {
 			shape = append(shape, fmt.Sprintf("%s %v, expected %v", name, s, g.Shape(id)))
 		}
 	}
-	for name := range m.shapes {
+	for name := range shapes {
 		if _, ok := g.Weights()[name]; ok {
 			continue
 		}
-		if buffer(name) || m.computes(name) {
+		if buffer(name) || m.computes(name) || m.opt.views.keeps(name) {
 			res.Buffers = append(res.Buffers, name)
 		} else {
 			extra = append(extra, name)
@@ -207,7 +214,15 @@ func (m *model) atLeast(tokens int) { m.retoken(max(m.opt.Tokens, tokens)) }
 func (m *model) retoken(n int) {
 	if n != m.opt.Tokens {
 		m.opt.Tokens = n
-		m.Builder = graph.NewBuilder(n)
+		m.begin()
+	}
+}
+
+// begin starts the graph.
+func (m *model) begin() {
+	m.Builder = graph.NewBuilder(m.opt.Tokens)
+	if m.opt.views != nil {
+		m.Resolve(m.opt.views.resolver(m.Builder))
 	}
 }
 

@@ -73,6 +73,9 @@ func (m *model) rmsNorm(x graph.ID, name string, dim int, eps float64) graph.ID 
 
 // rmsNorm1p is Gemma's norm: the stored gain is one less than the real one.
 func (m *model) rmsNorm1p(x graph.ID, name string, dim int, eps float64) graph.ID {
+	if m.opt.views != nil && m.opt.views.gains {
+		return m.rmsNorm(x, name, dim, eps)
+	}
 	return m.Mul(m.RMSNorm(x, eps, m.epsKey), m.AddScalar(m.Weight(name+".weight", dim), 1))
 }
 

@@ -225,3 +225,25 @@ func (m *Model) Checkpoint() (*checkpoint.Checkpoint, error) {
 	}
 	return checkpoint.Assemble(m.path, m.names, tensors)
 }
+
+// maxFloats bounds what Floats reads, in elements.
+const maxFloats = 1 << 20
+
+// Floats reads a small F32 tensor, such as the factors of a rotary embedding.
+func (m *Model) Floats(name string) ([]float32, error) {
+	at, ok := m.index[name]
+	if !ok {
+		return nil, fault.New(fault.Mismatch, "no tensor %q", name)
+	}
+	t := m.files[at[0]].Tensors[at[1]]
+	if t.Type != F32 || t.Size > 4*maxFloats {
+		return nil, fault.New(fault.Unsupported, "tensor %q: %d bytes of %v, expected a few numbers in F32", name, t.Size, t.Type)
+	}
+	b := make([]byte, t.Size)
+	if _, err := m.open[at[0]].ReadAt(b, t.Offset); err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading tensor %q", name)
+	}
+	out := make([]float32, t.Size/4)
+	dtype.ToFloat32(dtype.F32, out, b)
+	return out, nil
+}

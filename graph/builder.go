@@ -12,6 +12,9 @@ type Builder struct {
 	scope string
 	layer int
 	err   error
+
+	resolve  func(name string, shape []int) (ID, bool)
+	resolved map[string]ID
 }
 
 // NewBuilder starts a graph that reads the given number of tokens.
@@ -49,9 +52,35 @@ func (b *Builder) shape(id ID) []int { return b.g.Nodes[id].Shape }
 // Shape returns the shape of a value built so far.
 func (b *Builder) Shape(id ID) []int { return slices.Clone(b.shape(id)) }
 
-// Weight is a leaf that holds the checkpoint's tensor of that name. Asking for
-// the same name again returns the same leaf.
+// Resolve makes Weight ask f first, for checkpoints that store weights under
+// other names or otherwise laid out: f returns a value of the given shape that it
+// has built from leaves, or false for a leaf of that name.
+func (b *Builder) Resolve(f func(name string, shape []int) (ID, bool)) {
+	b.resolve, b.resolved = f, map[string]ID{}
+}
+
+// Weight is a leaf that holds the checkpoint's tensor of that name, or what
+// Resolve's function has made of others. Asking for the same name again returns
+// the same value.
 func (b *Builder) Weight(name string, shape ...int) ID {
+	if b.resolve == nil {
+		return b.Leaf(name, shape...)
+	}
+	id, ok := b.resolved[name]
+	if !ok {
+		if id, ok = b.resolve(name, shape); !ok {
+			id = b.Leaf(name, shape...)
+		}
+		b.resolved[name] = id
+	}
+	if !slices.Equal(b.shape(id), shape) {
+		return b.fail("weight %s of shape %v used with shape %v", name, b.shape(id), shape)
+	}
+	return id
+}
+
+// Leaf is Weight without what Resolve's function makes of it.
+func (b *Builder) Leaf(name string, shape ...int) ID {
 	if id, ok := b.g.weights[name]; ok {
 		if !slices.Equal(b.shape(id), shape) {
 			return b.fail("weight %s used with shapes %v and %v", name, b.shape(id), shape)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
@@ -179,7 +180,9 @@ func globRegexp(p string) string {
 			b.WriteString(class)
 			i += n - 1
 		default:
-			b.WriteString(regexp.QuoteMeta(p[i : i+1]))
+			_, n := utf8.DecodeRuneInString(p[i:])
+			b.WriteString(regexp.QuoteMeta(p[i : i+n]))
+			i += n - 1
 		}
 	}
 	b.WriteString(`\z`)

@@ -23,11 +23,9 @@ type lowering struct {
 	reshaped map[graph.ID]*value // what a reshape was made of
 	made     map[string]graph.ID // moves, so that none is made twice
 	norms    *norms
-	limits   map[string]int // inputs of integers: what they are below
 	unknown  map[string]int // operations that became opaque
 	layers   int
 	vocab    int
-	sparse   bool
 	nodes    int
 	work     int
 	where0   string

@@ -135,11 +135,15 @@ var elementRules = map[string]rule{
 	},
 	"floor_divide": math2((*lowering).floorDiv),
 	"remainder":    math2((*lowering).remainder),
-	"maximum":      math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMaximum, x, y) }),
-	"minimum":      math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMinimum, x, y) }),
-	"max.other":    math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMaximum, x, y) }),
-	"min.other":    math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMinimum, x, y) }),
-	"pow":          power, "float_power": power,
+	"fmod": math2(func(l *lowering, x, y *value) *value {
+		q := l.truncate(l.div(x.as(max(x.kind, fold.Double)), y.as(max(y.kind, fold.Double))))
+		return l.sub(x, l.mul(q.as(max(x.kind, y.kind)), y)).as(max(x.kind, y.kind, fold.Int))
+	}),
+	"maximum":   math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMaximum, x, y) }),
+	"minimum":   math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMinimum, x, y) }),
+	"max.other": math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMaximum, x, y) }),
+	"min.other": math2(func(l *lowering, x, y *value) *value { return l.binary(graph.OpMinimum, x, y) }),
+	"pow":       power, "float_power": power,
 	"clamp clip clamp_min clamp_max": clampRule,
 	"lerp": func(c *call) []*value {
 		x := c.t("self")

@@ -48,7 +48,6 @@ type Set struct {
 	weights map[string]*Weight
 	owned   map[string]bool // tensors that belong to a quantised weight
 	shapes  map[string][]int
-	config  []byte
 }
 
 // tensors is what formats are recognised in.
@@ -83,7 +82,7 @@ func Open(ck *checkpoint.Checkpoint) (*Set, error) {
 	if err := formats[c.Method](t, c.raw); err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "quantised checkpoint (%s)", c.Method)
 	}
-	return t.finish(keys)
+	return t.finish()
 }
 
 // formats are the readers by quant_method; "mlx" stands for the config key
@@ -144,7 +143,7 @@ func (t *tensors) refuseStatic() error {
 }
 
 // finish checks what was found and lists the network's own tensors.
-func (t *tensors) finish(keys map[string]json.RawMessage) (*Set, error) {
+func (t *tensors) finish() (*Set, error) {
 	s := t.set
 	s.shapes = t.ck.Shapes()
 	for name := range s.owned {
@@ -157,17 +156,27 @@ func (t *tensors) finish(keys map[string]json.RawMessage) (*Set, error) {
 		s.weights[w.Name] = w
 		s.shapes[w.Name] = w.Shape
 	}
-	keys = maps.Clone(keys)
-	delete(keys, "quantization_config")
-	delete(keys, "quantization")
-	var err error
-	s.config, err = json.Marshal(keys)
-	return s, err
+	return s, nil
 }
 
-// Config returns config.json as that of the unquantised checkpoint: without what
-// it says of quantisation. Offsets differ from the file's.
-func (s *Set) Config() []byte { return s.config }
+// Plain returns a config.json as that of the unquantised checkpoint: without
+// what it says of quantisation. Offsets differ from the file's.
+func Plain(config []byte) []byte {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(config, &keys) != nil {
+		return config
+	}
+	if keys["quantization_config"] == nil && keys["quantization"] == nil {
+		return config
+	}
+	delete(keys, "quantization_config")
+	delete(keys, "quantization")
+	out, err := json.Marshal(keys)
+	if err != nil {
+		return config
+	}
+	return out
+}
 
 // Shapes returns the dimensions of the weights that a network reads, by name:
 // the quantised ones in place of the tensors that they are made of.

@@ -40,13 +40,14 @@ var mayImport = map[string][]string{
 
 	// Readers of exchange formats.
 	"internal/fold": {"graph"},
+	"pt2":           {"internal/dtype", "internal/fault", "internal/fold", "graph"},
 	"onnx":          {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/fold", "checkpoint", "graph"},
 
 	"probe": {"internal/dtype", "internal/fault", "graph", "tensor"},
 	"seal": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "arch", "gauge",
 		"keys", "manifest"},
 
-	"": {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
+	"": {"diagram", "pt2", "internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
 		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "gguf", "onnx"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
