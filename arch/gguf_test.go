@@ -18,12 +18,12 @@ import (
 	"github.com/neuroseal/neuroseal/probe"
 )
 
-// stored reads the weights of a GGUF.
-type stored struct{ ck *checkpoint.Checkpoint }
+// weightsOf reads the weights of a GGUF.
+type weightsOf struct{ ck *checkpoint.Checkpoint }
 
-func (s stored) Weight(name string) (dtype.DType, int64, bool) { return s.ck.Weight(name) }
+func (s weightsOf) Weight(name string) (dtype.DType, int64, bool) { return s.ck.Weight(name) }
 
-func (s stored) ReadWeight(name string, p []byte, off int64) error {
+func (s weightsOf) ReadWeight(name string, p []byte, off int64) error {
 	return s.ck.ReadWeight(name, p, off)
 }
 
@@ -80,7 +80,7 @@ func TestGGUF(t *testing.T) {
 			for k, x := range ref.Inputs {
 				in[k] = append(x.IDs, x.Values...)
 			}
-			out, err := probe.Run(context.Background(), net.Graph, stored{ck}, probe.Options{Tokens: ref.Tokens, Inputs: in})
+			out, err := probe.Run(context.Background(), net.Graph, weightsOf{ck}, probe.Options{Tokens: ref.Tokens, Inputs: in})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,6 +102,12 @@ func TestGGUF(t *testing.T) {
 				t.Fatal(err)
 			}
 			if sol.FreeDims != want.FreeDims+dims[name] || (sol.Residual >= 0) != (want.Residual >= 0) {
+				for _, g := range sol.Groups {
+					t.Log(g)
+				}
+				for _, g := range want.Groups {
+					t.Log("hub", g)
+				}
 				t.Errorf("%d free dimensions, residual %d; on the Hub %d, %d", sol.FreeDims, sol.Residual, want.FreeDims, want.Residual)
 			}
 		})

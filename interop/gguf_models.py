@@ -186,6 +186,8 @@ def metadata(w, arch, c, weights):
         w.add_final_logit_softcapping(c["final_logit_softcapping"])
     if arch in ("gemma2", "gemma3", "gpt-oss"):
         w.add_sliding_window(c["sliding_window"])
+    if arch == "gemma3":
+        w.add_uint32("gemma3.attention.sliding_window_pattern", 1 + c["layer_types"].index("full_attention"))
     experts = c.get("num_local_experts") or c.get("n_routed_experts")
     if experts:
         w.add_expert_count(experts)

@@ -60,6 +60,7 @@ func compressed(t *tensors, raw json.RawMessage) error {
 	// Which module is in which group is a matter of patterns; what any of them
 	// does to activations is held to be done to all.
 	var act activations
+	var blocks [][2]int
 	for name, g := range c.Groups {
 		if g.Output != nil {
 			return fmt.Errorf("%s: output_activations", name)
@@ -68,19 +69,38 @@ func compressed(t *tensors, raw json.RawMessage) error {
 			return fmt.Errorf("%s: weights of an unknown type", name)
 		}
 		act = act.meet(g.Input)
+		b, err := g.Weights.block()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		blocks = append(blocks, b)
 	}
 	for _, base := range t.bases(".weight_scale") {
 		var err error
 		if _, ok := t.ck.Tensor(base + ".weight_global_scale"); ok {
 			err = t.nvfp4(base, base+".weight_packed", base+".weight_global_scale", true, base+".input_global_scale", act)
 		} else {
-			err = t.scaled(base, base+".weight_scale", c.bits(), act)
+			err = t.scaled(base, base+".weight_scale", c.bits(), blocks, act)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", base, err)
 		}
 	}
 	return t.some()
+}
+
+// block returns how many rows and columns share a scale, 0 where the shape of
+// the scales says it: one for all, or one for each.
+func (s *scheme) block() (b [2]int, err error) {
+	if s.Group != nil && *s.Group > 0 {
+		b[1] = *s.Group
+	}
+	if raw := string(s.Block); raw != "" && raw != "null" {
+		if json.Unmarshal(s.Block, &b) != nil || b[0] < 1 || b[1] < 1 {
+			return b, fmt.Errorf("block_structure %s", raw)
+		}
+	}
+	return b, nil
 }
 
 // bits lists the widths of packed integers that the groups have.
@@ -134,7 +154,7 @@ func (a activations) apply(w *Weight) {
 
 // scaled reads a weight [out, in] of integers or FP8 whose scales are [out, in/g],
 // [out, 1], [out/b, in/c], [1] or [].
-func (t *tensors) scaled(base, scaleName string, widths []int, act activations) error {
+func (t *tensors) scaled(base, scaleName string, widths []int, blocks [][2]int, act activations) error {
 	scale, _ := t.own(scaleName)
 	t.own(base + ".weight_shape")
 	t.own(base + ".input_scale") // with it, the input is Still
@@ -161,7 +181,7 @@ func (t *tensors) scaled(base, scaleName string, widths []int, act activations) 
 		return err
 	}
 	w.Shape = []int{r.out, r.in}
-	if err := r.layout(t, w, base); err != nil {
+	if err := r.layout(t, w, base, blocks); err != nil {
 		return err
 	}
 	w.Scales[0].High, w.Scales[0].Low = high, low
@@ -227,7 +247,7 @@ func (t *tensors) logicalWidth(base string, codes checkpoint.Tensor, width int) 
 }
 
 // layout finds out which elements share a scale.
-func (r *scaledRows) layout(t *tensors, w *Weight, base string) error {
+func (r *scaledRows) layout(t *tensors, w *Weight, base string, blocks [][2]int) error {
 	s := Scale{Tensor: r.scale.Name, Axis: []int{0, 1}}
 	shape := r.scale.Shape
 	if n := r.scale.Elements(); len(shape) < 2 {
@@ -244,10 +264,10 @@ func (r *scaledRows) layout(t *tensors, w *Weight, base string) error {
 	r.rows, r.parts = shape[0], shape[1]
 	s.View = []int{r.rows, r.parts}
 	var err error
-	if r.rowOf, err = blockFor(r.out, r.rows); err != nil {
+	if r.rowOf, err = blockFor(r.out, r.rows, blocks, 0); err != nil {
 		return err
 	}
-	if r.partOf, err = blockFor(r.in, r.parts); err != nil {
+	if r.partOf, err = blockFor(r.in, r.parts, blocks, 1); err != nil {
 		return err
 	}
 	if r.group, err = t.groups(base, r.in, r.parts); err != nil {
@@ -269,18 +289,29 @@ func (r *scaledRows) layout(t *tensors, w *Weight, base string) error {
 	return nil
 }
 
-// blockFor returns the length of the blocks that cut n elements into so many
-// parts, a power of two or an even share, the last part perhaps shorter.
-func blockFor(n, parts int) (int, error) {
-	if n%parts == 0 {
-		return n / parts, nil
+// blockFor returns the length of the blocks that cut n elements of an axis into
+// so many parts, the last perhaps shorter. Where it is neither one for all nor
+// one for each, the config must name it.
+func blockFor(n, parts int, blocks [][2]int, axis int) (int, error) {
+	if parts == 1 {
+		return n, nil
 	}
-	for b := 1; b < n; b *= 2 {
-		if (n+b-1)/b == parts {
-			return b, nil
+	if parts == n {
+		return 1, nil
+	}
+	found := 0
+	for _, b := range blocks {
+		if k := b[axis]; k > 0 && (n+k-1)/k == parts && k != found {
+			if found != 0 {
+				return 0, fmt.Errorf("%d elements in blocks of %d or %d", n, found, k)
+			}
+			found = k
 		}
 	}
-	return 0, fmt.Errorf("%d elements in %d blocks", n, parts)
+	if found == 0 {
+		return 0, fmt.Errorf("%d elements in %d blocks, which the config does not explain", n, parts)
+	}
+	return found, nil
 }
 
 func (r *scaledRows) read(src Source, first, n int, dst []float32) error {

@@ -3,8 +3,6 @@ package quant
 import (
 	"encoding/json"
 	"fmt"
-
-	"github.com/neuroseal/neuroseal/gauge"
 )
 
 // fineGrained reads DeepSeek's FP8: blocks of weight_block_size, activations in
@@ -22,41 +20,22 @@ func fineGrained(t *tensors, raw json.RawMessage) error {
 		return fmt.Errorf("fmt %q", c.Format)
 	}
 	var act activations
+	var blocks [][2]int
 	switch {
 	case c.Scheme != "" && c.Scheme != "dynamic":
 		act.still = true
 	case len(c.Block) == 2 && c.Block[0] > 0 && c.Block[1] > 0:
-		act.block = c.Block[1]
+		act.block, blocks = c.Block[1], [][2]int{{c.Block[0], c.Block[1]}}
 	case c.Block == nil:
 		act.block = -1
 	default:
 		return fmt.Errorf("weight_block_size %v", c.Block)
 	}
 	for _, base := range t.bases(".weight_scale_inv") {
-		if err := t.scaled(base, base+".weight_scale_inv", nil, act); err != nil {
+		if err := t.scaled(base, base+".weight_scale_inv", nil, blocks, act); err != nil {
 			return fmt.Errorf("%s: %w", base, err)
 		}
-		w := t.found[len(t.found)-1]
-		w.Format = "fine-grained FP8"
-		if len(c.Block) == 2 {
-			for a, n := range w.Shape {
-				b := w.part(a).Block
-				if b != c.Block[a] && w.parts(a) != (n+c.Block[a]-1)/c.Block[a] {
-					return fmt.Errorf("%s: blocks of %d along axis %d, weight_block_size is %v", base, b, a, c.Block)
-				}
-				w.setBlock(a, min(c.Block[a], n))
-			}
-		}
+		t.found[len(t.found)-1].Format = "fine-grained FP8"
 	}
 	return t.some()
-}
-
-// setBlock replaces the partition of an axis into blocks.
-func (w *Weight) setBlock(axis, block int) {
-	for i, p := range w.Parts {
-		if p.Axis == axis {
-			w.Parts[i] = gauge.Partition{Axis: axis, Block: block}
-			return
-		}
-	}
 }

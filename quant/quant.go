@@ -88,7 +88,14 @@ func Open(ck *checkpoint.Checkpoint) (*Set, error) {
 // formats are the readers by quant_method; "mlx" stands for the config key
 // quantization without a method.
 var formats = map[string]func(*tensors, json.RawMessage) error{
-	"bitsandbytes": bitsandbytes,
+	"bitsandbytes":       bitsandbytes,
+	"gptq":               gptq,
+	"awq":                awq,
+	"compressed-tensors": compressed,
+	"fp8":                fineGrained,
+	"mxfp4":              mxfp4,
+	"modelopt":           modelopt,
+	"mlx":                mlx,
 }
 
 // Methods returns the quant_methods that are known, sorted.
