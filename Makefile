@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GB ?= 1
 REPS ?= 5
 
-.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-train man ci clean
+.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-hub bench-train man ci clean
 
 all: build
 
@@ -49,6 +49,9 @@ interop: ## transformers, safetensors and age judge what we write, Ray and Slurm
 
 bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
 	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)
+
+bench-hub: ## GB gigabytes from a hub on loopback: curl, and hub with its checksum
+	mkdir -p bench-out && $(GO) build -trimpath -o bench-out/bench-hub ./tools/bench-hub && bench-out/bench-hub -gb $(GB) -reps $(REPS)
 
 bench-train: ## the training engine next to PyTorch, REPS times in turn: speed and peak memory
 	python=$${NEUROSEAL_PYTHON:-$$(interop/venv.sh)} && mkdir -p bench-out && $(GO) build -trimpath -o bench-out/bench-train ./tools/bench-train && \

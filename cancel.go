@@ -47,18 +47,19 @@ func (v *verifier) cancels(ctx context.Context, orig *model) (bool, error) {
 	if err := f.find(ctx); err != nil {
 		return false, err
 	}
-	f.residual(orig.conf, v.ck.ConfigJSON())
+	conf := confOf(v.o.Sealed, v.ck)
+	f.residual(orig.conf, conf)
 	if !f.moved() {
 		v.res.Notes = append(v.res.Notes, "no weight differs from the original's: nothing is sealed")
 	}
-	return v.scaled(ctx, orig.ck, sol, f.e) && v.sameEpsilon(orig, sol, f.e), ctx.Err()
+	return v.scaled(ctx, orig.ck, sol, f) && v.sameEpsilon(orig, conf, sol, f.e), ctx.Err()
 }
 
 // sameTensors demands that both checkpoints hold the same tensors.
 func (v *verifier) sameTensors(orig *checkpoint.Checkpoint) bool {
 	ok := true
 	for _, t := range orig.Tensors() {
-		if s, there := v.ck.Tensor(t.Name); !there || s.DType != t.DType || !slices.Equal(s.Shape, t.Shape) {
+		if s, there := v.ck.Tensor(t.Name); !there || s.DType != t.DType || nameOf(s.Format) != nameOf(t.Format) || !slices.Equal(s.Shape, t.Shape) {
 			v.mismatch("", t.Name, "missing from the sealed checkpoint, or of another shape or type")
 			ok = false
 		}
@@ -72,8 +73,16 @@ func (v *verifier) sameTensors(orig *checkpoint.Checkpoint) bool {
 	return ok
 }
 
+// nameOf names a format; "" where there is none.
+func nameOf(f checkpoint.Format) string {
+	if f == nil {
+		return ""
+	}
+	return f.String()
+}
+
 // scaled scales every tensor of the original and compares it with the sealed.
-func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol *gauge.Solution, e [][]int16) bool {
+func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol *gauge.Solution, f *finder) bool {
 	moves := map[string]*gauge.Tensor{}
 	for i := range sol.Tensors {
 		moves[sol.Tensors[i].Name] = &sol.Tensors[i]
@@ -87,7 +96,7 @@ func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol 
 		ed, known := editors[t.Name]
 		if !known {
 			if p := moves[t.Name]; p != nil && t.Scalable() {
-				ed = editorOf(p, t, e, 1)
+				ed = factorsOf(p, t, f.e, f.neg, 1)
 			}
 			editors[t.Name] = ed
 		}
@@ -119,16 +128,16 @@ func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol 
 }
 
 // sameEpsilon demands that the config's epsilons moved with the weights.
-func (v *verifier) sameEpsilon(orig *model, sol *gauge.Solution, e [][]int16) bool {
+func (v *verifier) sameEpsilon(orig *model, conf []byte, sol *gauge.Solution, e [][]int16) bool {
 	want := map[string]int{}
 	for _, m := range sol.Eps {
 		want[m.Key] += m.Coef * int(e[sol.Residual][0])
 	}
-	if len(want) == 0 && len(orig.conf) == 0 && len(v.ck.ConfigJSON()) == 0 {
+	if len(want) == 0 && len(orig.conf) == 0 && len(conf) == 0 {
 		return true // an ONNX model has no config
 	}
 	var a, b map[string]json.RawMessage
-	if json.Unmarshal(arch.PlainJSON(orig.conf), &a) != nil || json.Unmarshal(arch.PlainJSON(v.ck.ConfigJSON()), &b) != nil {
+	if json.Unmarshal(arch.PlainJSON(orig.conf), &a) != nil || json.Unmarshal(arch.PlainJSON(conf), &b) != nil {
 		v.mismatch("config.json", "", "cannot be read")
 		return false
 	}
@@ -156,7 +165,9 @@ type finder struct {
 	sol        *gauge.Solution
 	orig, seal *checkpoint.Checkpoint
 	e          [][]int16
+	neg        [][]bool // nil for groups that must be positive
 	known      [][]bool
+	even       bool // learn from even powers, which say nothing of signs
 }
 
 func newFinder(sol *gauge.Solution, orig, sealed *checkpoint.Checkpoint) *finder {
@@ -164,6 +175,11 @@ func newFinder(sol *gauge.Solution, orig, sealed *checkpoint.Checkpoint) *finder
 	for _, g := range sol.Groups {
 		f.e = append(f.e, make([]int16, g.Classes))
 		f.known = append(f.known, make([]bool, g.Classes))
+		var neg []bool
+		if g.Flip {
+			neg = make([]bool, g.Classes)
+		}
+		f.neg = append(f.neg, neg)
 	}
 	return f
 }
@@ -172,7 +188,8 @@ func newFinder(sol *gauge.Solution, orig, sealed *checkpoint.Checkpoint) *finder
 // matrices with one unknown factor per element settle first; an element with
 // two waits for the others. A class that only meets zeros stays unknown and 0.
 func (f *finder) find(ctx context.Context) error {
-	for learnt := true; learnt; {
+	for learnt := true; learnt || !f.even; {
+		f.even = f.even || !learnt
 		learnt = false
 		for i := range f.sol.Tensors {
 			if ctx.Err() != nil {
@@ -214,7 +231,7 @@ func (f *finder) residual(orig, sealed []byte) {
 func (f *finder) moved() bool {
 	return slices.ContainsFunc(f.e, func(g []int16) bool {
 		return slices.ContainsFunc(g, func(e int16) bool { return e != 0 })
-	})
+	}) || slices.ContainsFunc(f.neg, func(g []bool) bool { return slices.Contains(g, true) })
 }
 
 // term is one summand of a tensor's exponents, as far as it is known.
@@ -223,11 +240,12 @@ type term struct {
 	at      func(row int) int // where a row lies along the term's other axes
 	unknown []gauge.Segment   // per element: a class that is not known yet; Count says how many are
 	known   []int             // per element: the sum of what is known
+	neg     []bool            // per element: what is known makes it negative
 }
 
 func (f *finder) term(t *gauge.Tensor, ax gauge.Axis) term {
 	rank := len(t.Shape)
-	out := term{last: slices.Contains(ax.Axes, rank-1), unknown: make([]gauge.Segment, ax.Len), known: make([]int, ax.Len)}
+	out := term{last: slices.Contains(ax.Axes, rank-1), unknown: make([]gauge.Segment, ax.Len), known: make([]int, ax.Len), neg: ax.Negative(f.neg)}
 	axes := ax.Axes
 	if out.last {
 		axes = axes[:len(axes)-1]
@@ -330,27 +348,33 @@ func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width in
 	}
 	for i := range width {
 		var u gauge.Segment
-		unknown, known := 0, 0
+		unknown, known, neg := 0, 0, false
 		for j, x := range terms {
 			at := begin[j]
 			if x.last {
 				at += i
 			}
 			known += x.known[at]
+			neg = neg != x.neg[at]
 			if n := x.unknown[at].Count; n > 0 {
 				u = x.unknown[at]
 				unknown += n
 			}
 		}
-		if unknown != 1 || f.known[u.Group][u.First] {
+		if unknown != 1 || f.known[u.Group][u.First] || u.Coef%2 == 0 && f.neg[u.Group] != nil && !f.even {
 			continue
 		}
-		e, ok := shift(element(d, a[i*size:]), element(d, b[i*size:]))
+		x, y := element(d, a[i*size:]), element(d, b[i*size:])
+		opposite := math.Signbit(x) != math.Signbit(y)
+		e, ok := shift(math.Abs(x), math.Abs(y))
 		e -= known
 		if !ok || e%u.Coef != 0 || e/u.Coef < -2000 || e/u.Coef > 2000 {
 			continue
 		}
 		f.e[u.Group][u.First] = int16(e / u.Coef)
+		if f.neg[u.Group] != nil && u.Coef%2 != 0 {
+			f.neg[u.Group][u.First] = opposite != neg
+		}
 		f.known[u.Group][u.First] = true
 		learnt = true
 	}

@@ -76,7 +76,7 @@ func (d *Detection) epsilon(sol *gauge.Solution, m *model) {
 func usualEpsilon(v float64) (n int, base float64) {
 	for n := range 120 {
 		for _, b := range []float64{1e-5, 1e-6, 1e-8, 1e-12} {
-			if math.Ldexp(b, 2*n) == v {
+			if math.Ldexp(b, 2*n) == v || math.Ldexp(float64(float32(b)), 2*n) == v { // GGUF's are fp32
 				return n, b
 			}
 		}

@@ -56,6 +56,7 @@ func TestFixtures(t *testing.T) {
 	ways := []LockOptions{
 		{Profile: seal.Portable}, {Profile: seal.Strong}, {Profile: seal.Max},
 		{Method: seal.Static}, {Method: seal.Dynamic},
+		{Profile: seal.Strong, Signs: true}, {Profile: seal.Max, Signs: true},
 	}
 	for i, d := range dirs {
 		src := filepath.Dir(d)

@@ -34,6 +34,7 @@ type Inspection struct {
 	Holes     []Hole     `json:"holes"`
 
 	Parameters int64      `json:"parameters"`
+	Quantised  []string   `json:"quantised,omitempty"` // formats of quantised weights, and how many there are
 	Bytes      int64      `json:"bytes"`
 	Residual   bool       `json:"residual_gauge"` // the residual stream and the norms' epsilon can move
 	Detection  *Detection `json:"detection,omitempty"`
@@ -80,7 +81,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 			return nil, err
 		}
 	}
-	m, err := openWith(o.Path, o.Graph, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed || man != nil})
+	m, err := openWith(o.Path, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed || man != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		Parameters: m.parameters(), Bytes: m.ck.TotalBytes(), Legacy: legacy.Method,
 		Groups: []GroupRow{}, Holes: []Hole{}, Notes: m.net.Warn,
 	}
+	res.Quantised = m.quant.Formats()
 	switch {
 	case man != nil:
 		res.sealed(man, sol)

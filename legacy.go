@@ -153,7 +153,7 @@ func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map
 	p.Stage("checking", bytes)
 	err := ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
 		var s dtype.Stats
-		rows(t, buf, func(row []byte) { s.Row(t.DType, row) })
+		rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
 		mu.Lock()
 		defer mu.Unlock()
 		if stats[t.Name] == nil {

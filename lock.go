@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -36,6 +37,7 @@ type LockOptions struct {
 	Slots []keys.Slot  // go into the manifest
 
 	Include, Exclude []string // groups by kind or by id, with wildcards
+	Signs            bool     // of method gauge: factors may be negative, too, where the network is odd in them
 
 	Force         bool // replace an output that is not empty
 	DryRun        bool // analyse only
@@ -49,6 +51,9 @@ type LockOptions struct {
 	Time     time.Time // recorded; zero: now
 	Progress Progress
 	Notice   func(string)
+
+	// NoMetadata leaves the neuroseal.* keys out of a GGUF's metadata.
+	NoMetadata bool
 
 	fileName string // of the model file when the output is one
 }
@@ -114,9 +119,17 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err := refuseSealed(o.Source); err != nil {
 		return nil, err
 	}
+	if err := o.suitsGGUF(); err != nil {
+		return nil, err
+	}
 	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
 	if err != nil {
 		return nil, err
+	}
+	if m.quant != nil && o.Method != seal.Gauge {
+		m.ck.Close()
+		return nil, fault.New(fault.Usage, "method %s rounds, which scales of quantised weights do not bear", o.Method).
+			WithHint("use the default method")
 	}
 	return &locker{o: o, m: m, measure: m}, nil
 }
@@ -154,6 +167,9 @@ func (o *LockOptions) defaults() error {
 	case seal.Static, seal.Dynamic:
 		if o.Profile != "" {
 			return fault.New(fault.Usage, "method %s has no profiles", o.Method)
+		}
+		if o.Signs {
+			return fault.New(fault.Usage, "method %s has no signs", o.Method).WithHint("use method gauge")
 		}
 	default:
 		return fault.New(fault.Usage, "method %q: use gauge, static or dynamic", o.Method)
@@ -253,6 +269,7 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 	if err != nil {
 		return fault.Wrap(fault.Unsupported, err, "choosing exponents")
 	}
+	l.signs(ranges.Groups)
 	l.seal.Groups = ranges.Groups
 	for i, g := range ranges.Groups {
 		lo, hi := g.Span()
@@ -266,7 +283,7 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 
 // residual edits the config for the residual group's exponent.
 func (l *locker) residual() error {
-	if l.sol.Residual < 0 {
+	if l.sol.Residual < 0 || l.m.eps != nil { // of a GGUF, with the header
 		return nil
 	}
 	n, _ := l.seal.Groups[l.sol.Residual].Span()
@@ -284,13 +301,17 @@ func (l *locker) residual() error {
 func (l *locker) record(r *seal.Ranges) error {
 	moves := func(g int) bool { return !r.Groups[g].Fixed() }
 	l.man.Promise = promise(l.o.Profile, r.Growth)
+	if f := l.m.quant.Formats(); f != nil {
+		l.man.Promise.Quantisers = []string{}
+		l.man.Notes = append(l.man.Notes, "quantised, and sealed in its scales: "+strings.Join(f, "; "))
+	}
 	if l.o.Profile == seal.Portable && !r.Growth {
 		l.man.Notes = append(l.man.Notes, "no growth form: this network has no norm gain and no residual stream that may move, so some matrices shrink; later conversion to fp16 or to quantisers with fp16 scales is not promised to be exact")
 	}
 	for i, g := range r.Groups {
 		l.man.Groups = append(l.man.Groups, manifest.Group{
 			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: g.Classes, Block: blockLength(l.full.Groups[i].Classes, g.Classes),
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliersOf(g),
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliersOf(g), Signs: g.Signs,
 		})
 	}
 	for i := range l.sol.Tensors {

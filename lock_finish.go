@@ -40,6 +40,9 @@ func LockFinish(ctx context.Context, o LockOptions) (*LockResult, error) {
 		return nil, err
 	}
 	defer l.m.ck.Close()
+	if err := l.m.wholeOnly(); err != nil {
+		return nil, err
+	}
 	n := &finisher{locker: l, f: &partsFolder{dir: PartsFolder(o.Output)}, records: map[string]*shardRecord{}}
 	res, err := n.run(ctx)
 	if fault.KindOf(err) == fault.Interrupted {

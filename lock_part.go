@@ -64,6 +64,9 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 		return nil, err
 	}
 	defer l.m.ck.Close()
+	if err := l.m.wholeOnly(); err != nil {
+		return nil, err
+	}
 	p := &partLocker{locker: l, f: &partsFolder{dir: PartsFolder(o.Output)}, part: part}
 	p.own, p.all = part.share(l.m.ck.Shards())
 	if err := p.begin(ctx); err != nil {

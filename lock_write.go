@@ -10,6 +10,7 @@ import (
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -37,6 +38,16 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 	}
 	if amended {
 		w.opt.Override[modelCard] = card
+	}
+	if gguf.Is(l.m.path) {
+		e, err := l.ggufHeader()
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		if w.opt.Head, err = e.heads(); err != nil {
+			return err
+		}
 	}
 	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
 		for _, f := range out.LeftOut {
@@ -68,13 +79,14 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 		moves[l.seal.Tensors[i].Name] = &l.seal.Tensors[i]
 	}
 	var e [][]int16
+	var neg [][]bool
 	if l.o.Method == seal.Gauge {
-		e = l.seal.Exponents(l.o.Key)
+		e, neg = l.seal.Exponents(l.o.Key), l.seal.Signs(l.o.Key)
 	}
 	return func(t checkpoint.Tensor) checkpoint.Editor {
 		if p := moves[t.Name]; p != nil {
 			if l.o.Method == seal.Gauge {
-				return editorOf(p, t, e, 1)
+				return factorsOf(p, t, e, neg, 1)
 			}
 			if s := seal.NewRealScaler(p, t.DType, l.real, false); s != nil {
 				return s
@@ -88,6 +100,11 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 func (l *locker) files(out *checkpoint.RewriteResult) {
 	for _, f := range out.Files {
 		e := manifest.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256Out, Original: f.SHA256In, OriginalSize: f.Size}
+		for _, s := range l.m.ck.Shards() {
+			if s.Path == f.Path {
+				e.OriginalSize = s.Size // a GGUF's header may grow
+			}
+		}
 		for _, p := range l.man.Patches {
 			if p.Path == f.Path {
 				e.OriginalSize -= int64(len(p.After) - len(p.Before))

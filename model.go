@@ -11,6 +11,7 @@ import (
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
@@ -49,6 +50,9 @@ type model struct {
 	opt   arch.Options
 	quant *quant.Set // quantised weights; nil: none
 
+	eps  map[string]string    // metadata keys by the config keys of the norms' epsilons; only of GGUF
+	room map[string]seal.Room // of the tensors in blocks, found by gather
+
 	edit    func(checkpoint.Tensor) checkpoint.Editor // applied to weights as they are read; nil: none
 	mu      sync.Mutex
 	editors map[string]checkpoint.Editor
@@ -58,8 +62,10 @@ type model struct {
 func openModel(path string, opt arch.Options) (*model, error) { return openWith(path, "", opt) }
 
 func (m *model) build() (err error) {
-	if m.quant, err = quant.Open(m.ck); err != nil {
-		return err
+	if !gguf.Is(m.path) {
+		if m.quant, err = quant.Open(m.ck); err != nil {
+			return err
+		}
 	}
 	net, err := m.network()
 	m.net = net
@@ -70,7 +76,7 @@ func (m *model) build() (err error) {
 		if m.quant.Weight(name) != nil {
 			continue
 		}
-		if t, _ := m.ck.Tensor(name); !t.DType.Scalable() {
+		if t, _ := m.ck.Tensor(name); !t.Scalable() {
 			return fault.New(fault.Unsupported, "tensor %s is %v: only bf16, fp16, fp32 and fp64 weights can be sealed", name, t.DType).
 				WithHint("seal the checkpoint before it is quantised")
 		}
@@ -80,6 +86,9 @@ func (m *model) build() (err error) {
 
 // network writes the forward pass: from the config, or from the model's own graph.
 func (m *model) network() (*arch.Model, error) {
+	if gguf.Is(m.path) {
+		return m.fromGGUF()
+	}
 	if m.graph != "" {
 		return exported(m.graph, m.ck, m.shapes(), m.opt)
 	}
@@ -95,12 +104,18 @@ func (m *model) Weight(name string) (dtype.DType, int64, bool) {
 		return dtype.F32, w.Size(), true
 	}
 	t, ok := m.ck.Tensor(name)
+	if t.Format != nil {
+		return dtype.F32, 4 * t.Elements(), ok
+	}
 	return t.DType, t.Size, ok
 }
 
 func (m *model) ReadWeight(name string, p []byte, off int64) error {
 	if w := m.quant.Weight(name); w != nil {
 		return w.Read(storedBytes{m}, p, off)
+	}
+	if t, _ := m.ck.Tensor(name); t.Format != nil {
+		return m.readNumbers(t, p, off)
 	}
 	return m.readStored(name, p, off)
 }
@@ -157,7 +172,7 @@ func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, 
 }
 
 // measurable tells the tensors that have statistics.
-func measurable(t checkpoint.Tensor) bool { return t.DType.Scalable() }
+func measurable(t checkpoint.Tensor) bool { return t.Scalable() }
 
 // scanBytes is how much scan reads.
 func (m *model) scanBytes() (n int64) {
@@ -178,12 +193,13 @@ func (m *model) gather(ctx context.Context, want func(checkpoint.Tensor) bool, v
 	normal16 := map[string]int{}
 	err := m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
 		var s dtype.Stats
-		rows(t, buf, func(row []byte) { s.Row(t.DType, row) })
+		rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
 		e, ok := math.MaxInt, false
-		if len(t.Shape) <= 1 {
+		if len(t.Shape) <= 1 && t.Format == nil {
 			e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
 		}
 		mu.Lock()
+		m.meetRoom(t, buf)
 		if stats[t.Name] == nil {
 			stats[t.Name] = &dtype.Stats{}
 		}
@@ -199,15 +215,19 @@ func (m *model) gather(ctx context.Context, want func(checkpoint.Tensor) bool, v
 }
 
 // rows splits a chunk into rows of the last axis; a row longer than the chunk
-// counts as several.
-func rows(t checkpoint.Tensor, buf []byte, visit func([]byte)) {
+// counts as several. Blocks of codes come as the fp32 numbers they stand for.
+func rows(t checkpoint.Tensor, buf []byte, visit func(dtype.DType, []byte)) {
+	if t.Format != nil {
+		blockRows(t, buf, func(row []byte) { visit(dtype.F32, row) })
+		return
+	}
 	width := len(buf)
 	if k := len(t.Shape); k > 1 {
 		width = t.Shape[k-1] * t.DType.Bits() / 8
 	}
 	for len(buf) > 0 {
 		n := min(width, len(buf))
-		visit(buf[:n])
+		visit(t.DType, buf[:n])
 		buf = buf[n:]
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -15,10 +16,14 @@ import (
 	"github.com/neuroseal/neuroseal/quant"
 )
 
-// openCheckpoint opens safetensors, or an ONNX model as a checkpoint.
+// openCheckpoint opens safetensors, or an ONNX model or one in GGUF as a
+// checkpoint.
 func openCheckpoint(path string) (*checkpoint.Checkpoint, error) {
 	if onnx.Is(path) {
 		return onnx.OpenCheckpoint(path)
+	}
+	if gguf.Is(path) {
+		return openGGUF(path)
 	}
 	ck, err := checkpoint.Open(path)
 	if err != nil {
@@ -33,8 +38,8 @@ func openCheckpoint(path string) (*checkpoint.Checkpoint, error) {
 
 // wholeOnly refuses to seal an ONNX model in parts.
 func wholeOnly(source string) error {
-	if onnx.Is(source) {
-		return fault.New(fault.Usage, "an ONNX model is sealed as a whole, not in parts").WithHint("leave --part and --finish out")
+	if onnx.Is(source) || gguf.Is(source) {
+		return fault.New(fault.Usage, "a model in ONNX or GGUF is sealed as a whole, not in parts").WithHint("leave --part and --finish out")
 	}
 	return nil
 }
@@ -66,11 +71,12 @@ func besideFile(file string) string { return file + ".neuroseal.json" }
 // modelFile reports whether an output is named as a model file, not a folder.
 func modelFile(output string) bool {
 	info, err := os.Stat(output)
-	return strings.EqualFold(filepath.Ext(output), onnx.Extension) && (err != nil || !info.IsDir())
+	ext := strings.ToLower(filepath.Ext(output))
+	return (ext == onnx.Extension || ext == gguf.Extension) && (err != nil || !info.IsDir())
 }
 
-// fileOutput is an ONNX model that is written as a file, with its external data
-// and its manifest beside it. All of it is made in a folder first, and the
+// fileOutput is a model that is written as a file, with its manifest beside it;
+// an ONNX model with its external data. All of it is made in a folder first, and the
 // model file is moved last.
 type fileOutput struct {
 	file   string // the output
@@ -82,6 +88,12 @@ type fileOutput struct {
 
 // newFileOutput refuses outputs that are there already, or are the source's own.
 func newFileOutput(source, output string, force bool) (*fileOutput, error) {
+	if strings.EqualFold(filepath.Ext(output), gguf.Extension) {
+		return ggufOutput(source, output, force)
+	}
+	if !onnx.Is(source) {
+		return nil, fault.New(fault.Usage, "output %s is named as an ONNX model, and the source is none", output).WithHint("name a folder")
+	}
 	m, err := onnx.Open(source)
 	if err != nil {
 		return nil, err
@@ -158,11 +170,8 @@ func (f *fileOutput) commit() error {
 	return nil
 }
 
-// lockFile seals an ONNX model into a file.
+// lockFile seals a model into a file.
 func lockFile(ctx context.Context, o LockOptions) (*LockResult, error) {
-	if !onnx.Is(o.Source) {
-		return nil, fault.New(fault.Usage, "output %s is named as an ONNX model, and the source is none", o.Output).WithHint("name a folder")
-	}
 	f, err := newFileOutput(o.Source, o.Output, o.Force)
 	if err != nil {
 		return nil, err
@@ -179,11 +188,8 @@ func lockFile(ctx context.Context, o LockOptions) (*LockResult, error) {
 	return res, f.commit()
 }
 
-// unlockFile restores an ONNX model as a file.
+// unlockFile restores a model as a file.
 func unlockFile(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
-	if !onnx.Is(o.Source) {
-		return nil, fault.New(fault.Usage, "output %s is named as an ONNX model, and the source is none", o.Output).WithHint("name a folder")
-	}
 	f, err := newFileOutput(o.Source, o.Output, o.Force)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/seal"
@@ -25,6 +26,8 @@ func refuseSealed(src string) error {
 	case errors.As(err, &legacy):
 		return fault.New(fault.AlreadySealed, "%s is %v", src, legacy).
 			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
+	case fault.KindOf(err) == fault.NotSealed && gguf.Is(src):
+		return sealedGGUF(src)
 	case fault.KindOf(err) == fault.NotSealed:
 		return nil
 	case fault.KindOf(err) == fault.General:
@@ -40,7 +43,7 @@ func CheckSource(path, graphFile string, allowUnsealed bool) error {
 	if err := refuseSealed(path); err != nil {
 		return err
 	}
-	m, err := openWith(path, graphFile, arch.Options{Tokens: 1, AllowUnsealed: allowUnsealed})
+	m, err := openWith(path, graphFile, arch.Options{Tokens: observeTokens, AllowUnsealed: allowUnsealed})
 	if err != nil {
 		return err
 	}
@@ -149,7 +152,7 @@ func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
 	for _, g := range m.Groups {
 		p.Groups = append(p.Groups, seal.Group{
 			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g),
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g), Signs: g.Signs,
 		})
 	}
 	for _, t := range m.Tensors {

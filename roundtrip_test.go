@@ -91,6 +91,7 @@ func options(d drawer, o *LockOptions) {
 	if o.Profile == seal.Portable || d("scaled", 4) == 0 {
 		o.Scale = pick(d, "scale", 0.0, 2, 8, 100, 1000, 1e6)
 	}
+	o.Signs = d("signs", 2) == 1
 	switch d("select", 6) {
 	case 0:
 		o.Include = []string{pick(d, "include", "vo", "ffn", "norm", "qk", "residual", "ffn:*", "*0*")}

@@ -50,14 +50,35 @@ func (m *model) parts(name string, shape []int) []gauge.Partition {
 }
 
 // still finds the groups that move what must not: activations that a runtime
-// quantises in a way that knows of no factors.
+// quantises in a way that knows of no factors, or by a stored scale for which it
+// is not certain how it would have to move.
 func (m *model) still(sol *gauge.Solution) map[int]bool {
 	out := map[int]bool{}
+	tensors := map[string]*gauge.Tensor{}
+	for i := range sol.Tensors {
+		tensors[sol.Tensors[i].Name] = &sol.Tensors[i]
+	}
+	for name, inputs := range m.inputs() {
+		w := m.quant.Weight(name)
+		factors, uniform := movesOf(sol, inputs)
+		for _, f := range factors {
+			if _, ok := quant.Facing(tensors[name], f); w.Still || !uniform || !ok {
+				out[f.Group] = true
+			}
+		}
+	}
+	return out
+}
+
+// inputs lists the values that those quantised weights multiply which the
+// runtime quantises, too.
+func (m *model) inputs() map[string][]graph.ID {
 	g := m.net.Graph
-	from := map[graph.ID]bool{} // such weights, and moves of them
+	out := map[string][]graph.ID{}
+	from := map[graph.ID]string{} // such weights, and moves of them
 	for name, id := range g.Weights() {
-		if w := m.quant.Weight(name); w != nil && w.Still {
-			from[id] = true
+		if w := m.quant.Weight(name); w != nil && (w.Still || w.Input != "") {
+			from[id] = name
 		}
 	}
 	if len(from) == 0 {
@@ -65,21 +86,16 @@ func (m *model) still(sol *gauge.Solution) map[int]bool {
 	}
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
-		if !slices.ContainsFunc(n.In, func(id graph.ID) bool { return from[id] }) {
-			continue
-		}
-		if n.Op.Move() {
-			from[graph.ID(i)] = true
-			continue
-		}
 		for _, in := range n.In {
-			if from[in] {
-				continue
-			}
-			for _, sigs := range sol.Values[in] {
-				for _, sig := range sigs {
-					for _, f := range sig {
-						out[f.Group] = true
+			name, ok := from[in]
+			switch {
+			case !ok:
+			case n.Op.Move():
+				from[graph.ID(i)] = name
+			default:
+				for _, x := range n.In {
+					if from[x] != name {
+						out[name] = append(out[name], x)
 					}
 				}
 			}
@@ -88,16 +104,51 @@ func (m *model) still(sol *gauge.Solution) map[int]bool {
 	return out
 }
 
+// movesOf lists the groups that move values; uniform is false where they may
+// move some elements and not others, or one value and not another.
+func movesOf(sol *gauge.Solution, values []graph.ID) (out []gauge.Factor, uniform bool) {
+	uniform = len(values) == 1
+	for _, v := range values {
+		for _, sigs := range sol.Values[v] {
+			uniform = uniform && len(sigs) == 1
+			for _, sig := range sigs {
+				for _, f := range sig {
+					same := func(o gauge.Factor) bool { return o.Group == f.Group }
+					uniform = uniform && !slices.ContainsFunc(out, same)
+					out = append(out, f)
+				}
+			}
+		}
+	}
+	return out, uniform
+}
+
 // stored returns the solution whose tensors are those that stand in the file.
 func (m *model) stored(sol *gauge.Solution) (*gauge.Solution, error) {
 	if m.quant == nil {
 		return sol, nil
 	}
-	out, err := m.quant.Stored(sol)
+	inputs := m.inputs()
+	out, err := m.quant.Stored(sol, func(weight string) []gauge.Factor {
+		factors, _ := movesOf(sol, inputs[weight])
+		return factors
+	})
 	if err != nil {
 		return nil, fault.Wrap(fault.General, err, "quantised weights")
 	}
 	return out, nil
+}
+
+// wholeOnly refuses to seal in parts what has scales of a byte each: parts share
+// what they know of floats only.
+func (m *model) wholeOnly() error {
+	for _, t := range m.ck.Tensors() {
+		if t.Format != nil {
+			return fault.New(fault.Usage, "the scales %s are of %v: such a checkpoint is sealed as a whole, not in parts", t.Name, t.Format).
+				WithHint("leave --part and --finish out")
+		}
+	}
+	return nil
 }
 
 // shapes returns the weights that a network can read.
@@ -126,6 +177,11 @@ func (s storedBytes) ReadWeight(name string, p []byte, off int64) error {
 // describe completes the figures of a quantised checkpoint: those of a scale are
 // of the numbers that it stands for, and a weight's bounds follow from them.
 func (m *model) describe(facts map[string]seal.TensorFacts) {
+	for name, room := range m.room {
+		f := facts[name]
+		f.DType, f.Room = dtype.F32, &room
+		facts[name] = f
+	}
 	if m.quant == nil {
 		return
 	}
@@ -140,9 +196,7 @@ func (m *model) describe(facts map[string]seal.TensorFacts) {
 	for _, name := range m.quant.Names() {
 		for _, s := range m.quant.Weight(name).Scales {
 			f := facts[s.Tensor]
-			if f.Room == nil { // else Max and Min are bounds of the scales' own
-				f.Max, f.Min = f.Max+s.High, f.Min+s.Low
-			}
+			f.Max, f.Min = f.Max+s.High, f.Min+s.Low
 			facts[s.Tensor] = f
 		}
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
-	"github.com/neuroseal/neuroseal/seal"
 )
 
 // UndoOptions say what to re-balance.
@@ -40,8 +40,11 @@ type UndoResult struct {
 // every seal, and cannot be prevented, is why a seal is friction only.
 func Undo(ctx context.Context, o UndoOptions) (*UndoResult, error) {
 	began := time.Now()
+	if modelFile(o.Output) && gguf.Is(o.Source) {
+		return undoFile(ctx, o)
+	}
 	o.Progress = orSilent(o.Progress)
-	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: 1, AllowUnsealed: o.AllowUnsealed})
+	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +173,7 @@ func (u *undoer) residual() int {
 // write makes the re-balanced checkpoint.
 func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 	override := map[string][]byte{}
-	if r := u.sol.Residual; r >= 0 {
+	if r := u.sol.Residual; r >= 0 && u.m.eps == nil {
 		conf, patches, err := patchEpsilons(u.m.conf, u.sol.Eps, int(u.e[r][0]))
 		if err != nil {
 			return fault.Wrap(fault.Unsupported, err, "moving the norms' epsilon")
@@ -195,6 +198,20 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 			Override: override,
 			Skip:     func(rel string) bool { return rel == manifest.Name || sensitive(u.m.ck, rel) },
 		},
+	}
+	if gguf.Is(u.m.path) {
+		n := 0
+		if r := u.sol.Residual; r >= 0 {
+			n = int(u.e[r][0])
+		}
+		e, err := u.m.ggufUndo(u.sol.Eps, n)
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		if w.opt.Head, err = e.heads(); err != nil {
+			return err
+		}
 	}
 	return w.run(ctx, func(*atomicdir.Dir, *checkpoint.RewriteResult) error { return nil })
 }

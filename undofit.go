@@ -8,7 +8,6 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/dtype"
-	"github.com/neuroseal/neuroseal/seal"
 )
 
 // fit steps back where an even network would lose a bit: a class whose
@@ -20,7 +19,7 @@ func (u *undoer) fit(ctx context.Context) error {
 	for i := range u.sol.Tensors {
 		tensors[u.sol.Tensors[i].Name] = &u.sol.Tensors[i]
 	}
-	want := func(t checkpoint.Tensor) bool { return tensors[t.Name] != nil && t.DType.Scalable() }
+	want := func(t checkpoint.Tensor) bool { return tensors[t.Name] != nil && t.Scalable() }
 	for stepped := true; stepped; {
 		stepped = false
 		u.p.Stage("checking ranges", u.m.ck.TotalBytes())
@@ -29,11 +28,15 @@ func (u *undoer) fit(ctx context.Context) error {
 			g := tensors[t.Name]
 			u.read.n += int64(len(buf))
 			u.p.Add(int64(len(buf)))
-			if s := seal.NewScaler(g, t.DType, u.e, 1); s == nil || s.Edit(start, append([]byte(nil), buf...)) == nil {
+			if s := editorOf(g, t, u.e, 1); s == nil || s.Edit(start, append([]byte(nil), buf...)) == nil {
 				return nil
 			}
 			stepped = true
-			u.stepBack(g, t.DType, start, buf)
+			if t.Format != nil {
+				u.stepBlocks(g, t.Format, start, buf)
+			} else {
+				u.stepBack(g, t.DType, start, buf)
+			}
 			return nil
 		})
 		if err != nil {
@@ -62,6 +65,27 @@ func (u *undoer) stepBack(g *gauge.Tensor, d dtype.DType, start int64, buf []byt
 				*down += toZero(*down)
 			}
 			if (top+e <= topExponent(d) || up == nil) && (low+e >= lowExponent(d) || down == nil) {
+				break
+			}
+		}
+	}
+}
+
+// stepBlocks is stepBack for blocks, whose elements have one exponent.
+func (u *undoer) stepBlocks(g *gauge.Tensor, f checkpoint.Format, start int64, buf []byte) {
+	elements, size := f.Block()
+	for at := start; len(buf) > 0; at, buf = at+int64(elements), buf[size:] {
+		lo, hi := f.Room(buf[:size])
+		idx := termIndex(g, at)()
+		for {
+			e, up, down := u.contributions(g, idx)
+			switch {
+			case e > hi && up != nil:
+				*up += toZero(*up)
+			case e < lo && down != nil:
+				*down += toZero(*down)
+			}
+			if (e <= hi || up == nil) && (e >= lo || down == nil) {
 				break
 			}
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
@@ -70,6 +71,16 @@ func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 			Skip:     func(rel string) bool { return notOriginal(man, rel) },
 		},
 	}
+	if gguf.Is(o.Source) {
+		e, err := unsealGGUF(o.Source, man)
+		if err != nil {
+			return nil, err
+		}
+		defer e.Close()
+		if w.opt.Head, err = e.heads(); err != nil {
+			return nil, err
+		}
+	}
 	err = w.run(ctx, func(_ *atomicdir.Dir, out *checkpoint.RewriteResult) error {
 		res.Files = len(out.Files)
 		for _, f := range out.Files {
@@ -114,10 +125,10 @@ func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manife
 		}
 	}
 	if man.Method == string(seal.Gauge) {
-		e := plan.Exponents(k)
+		e, neg := plan.Exponents(k), plan.Signs(k)
 		return func(t checkpoint.Tensor) checkpoint.Editor {
 			if p := moves[t.Name]; p != nil {
-				return editorOf(p, t, e, -1)
+				return factorsOf(p, t, e, neg, -1)
 			}
 			return nil
 		}, nil
@@ -149,8 +160,8 @@ func planGroups(p *seal.Plan) []gauge.Group {
 func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, p := range man.Patches {
-		if _, done := out[p.Path]; done {
-			continue
+		if _, done := out[p.Path]; done || inShard(ck, p.Path) {
+			continue // a GGUF's header: unsealGGUF
 		}
 		var now []byte
 		switch p.Path {
@@ -173,6 +184,11 @@ func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[strin
 		out[p.Path] = b
 	}
 	return out, nil
+}
+
+// inShard reports whether a file is one of the checkpoint's shards.
+func inShard(ck *checkpoint.Checkpoint, path string) bool {
+	return slices.ContainsFunc(ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == path })
 }
 
 // compareFiles demands the recorded digests of every file, before and after.

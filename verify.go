@@ -25,6 +25,8 @@ type VerifyOptions struct {
 	Graph   string // as in LockOptions; needed where the manifest names a graph
 	Against string // the original; "": compare with what the manifest records
 	Run     bool   // run both networks and demand equal outputs
+	// Quantisers compares the codes of later block quantisation, matrix by matrix.
+	Quantisers bool
 	// Key, if set, lets the algebra be checked without the original: every
 	// tensor is scaled back and compared with the recorded checksum.
 	Key      func(*manifest.Manifest) (keys.SealKey, error)
@@ -42,6 +44,7 @@ type VerifyResult struct {
 	DigestsOK       *bool          `json:"digests_ok"`
 	Mismatches      []Mismatch     `json:"mismatches"`
 	Forward         []probe.Report `json:"forward,omitempty"`
+	Quantisers      []QuantiserRow `json:"quantisers,omitempty"`
 	Notes           []string       `json:"notes,omitempty"`
 }
 
@@ -72,7 +75,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Against != "" || o.Run {
+	if o.Against != "" || o.Run || o.Quantisers {
 		if err := needsGraph(man, o.Graph); err != nil {
 			return nil, err
 		}
@@ -94,6 +97,11 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 	}
 	if o.Run {
 		if err := v.forward(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.Quantisers {
+		if err := v.quantisers(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -290,7 +298,7 @@ func (v *verifier) forward(ctx context.Context) error {
 // covered says what the runs saw of the network.
 func (v *verifier) covered(g *graph.Graph, routes int) {
 	if routes > 0 {
-		v.res.Notes = append(v.res.Notes, fmt.Sprintf("experts: besides the network's own choice, %s in each precision with forced routing, in which every router chose every one of its experts at least once", times(routes)))
+		v.res.Notes = append(v.res.Notes, fmt.Sprintf("experts: besides the network's own choice, %s in each precision with forced routing, in which every router chose every one of its experts at least once", runsText(routes)))
 	}
 	opaque := map[string]bool{}
 	for i := range g.Nodes {
@@ -353,6 +361,12 @@ func (v *verifier) original(opt arch.Options) (*model, error) {
 		return nil, err
 	}
 	m.edit = inv
+	if m.eps != nil {
+		if err := m.restoreEpsilon(v.man); err != nil {
+			m.ck.Close()
+			return nil, err
+		}
+	}
 	if c, ok := conf["config.json"]; ok {
 		m.conf = c
 		if err := m.build(); err != nil {
@@ -377,7 +391,7 @@ func (v *verifier) against(ctx context.Context) error {
 	return err
 }
 
-func times(n int) string {
+func runsText(n int) string {
 	if n == 1 {
 		return "one run"
 	}

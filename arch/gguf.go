@@ -73,6 +73,9 @@ func BuildGGUF(file *gguf.Model, opt Options) (*GGUF, error) {
 	g.views = &views{stored: map[string][]int{}, byName: map[string]view{}, gains: d.gains}
 	for _, f := range file.Files() {
 		for _, t := range f.Tensors {
+			if slices.Contains(t.Dims, 0) {
+				return nil, fault.New(fault.Unsupported, "tensor %q of dimensions %v holds nothing", t.Name, t.Dims)
+			}
 			g.views.stored[t.Name] = t.Shape()
 		}
 	}

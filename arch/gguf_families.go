@@ -124,7 +124,7 @@ func ggufLlama(g *ggufModel) map[string]any {
 	for _, end := range []string{".weight", ".bias"} {
 		for part, heads := range map[string]int{"q": g.heads, "k": g.kv} {
 			g.each("attn_"+part+end, func(stored, layer string, shape []int) {
-				if heads < 1 || len(shape) == 0 || shape[0]%(2*heads) != 0 {
+				if n := len(shape); heads < 1 || n < 1 || n > 2 || shape[0]%(2*heads) != 0 {
 					g.failf("tensor %s of shape %v for %d heads", stored, shape, heads)
 					return
 				}
@@ -306,9 +306,10 @@ func interleaved(at, end string, s []int) func(*graph.Builder, func(string) grap
 			both = append(both, b.Reshape(x, append(b.Shape(x), 1)...))
 		}
 		x := b.Concat(len(s), both...)
-		shape := b.Shape(x)
-		shape = append(shape[:len(shape)-2], 2*s[1])
-		return b.Reshape(x, shape...)
+		if len(s) == 3 {
+			return b.Reshape(x, s[0], s[2], 2*s[1])
+		}
+		return b.Reshape(x, s[0], 2*s[1])
 	}
 }
 
@@ -368,7 +369,7 @@ func ggufFalcon(g *ggufModel) map[string]any {
 func (g *ggufModel) fused(to string, kv int) {
 	for _, end := range []string{".weight", ".bias"} {
 		g.each("attn_qkv"+end, func(stored, layer string, s []int) {
-			if kv < 1 || g.heads%kv != 0 || len(s) == 0 || s[0] != (g.heads+2*kv)*g.dim {
+			if n := len(s); kv < 1 || g.heads%kv != 0 || n < 1 || n > 2 || s[0] != (g.heads+2*kv)*g.dim {
 				g.failf("tensor %s of shape %v for %d heads and %d of keys and values", stored, s, g.heads, kv)
 				return
 			}
@@ -403,8 +404,15 @@ func ggufMamba(g *ggufModel) map[string]any {
 			return b.Apply(graph.OpLog, b.Apply(graph.OpNeg, leaf(stored)))
 		}}
 	})
+	if !g.ranked("ssm_conv1d.weight", 2) {
+		return nil
+	}
 	g.each("ssm_conv1d.weight", func(stored, layer string, s []int) {
-		g.views.same(layer+"mixer.conv1d.weight", stored, []int{s[0], 1, s[len(s)-1]})
+		// The Hub's shape, with as many elements in the same order: as a matrix it
+		// would have a factor per tap that a convolution cannot have.
+		shape := []int{s[0], 1, s[1]}
+		g.views.stored[stored] = shape
+		g.views.same(layer+"mixer.conv1d.weight", stored, shape)
 	})
 	return map[string]any{
 		"model_type": "mamba", "state_size": g.size("ssm.state_size"), "conv_kernel": g.size("ssm.conv_kernel"),

@@ -72,11 +72,20 @@ type pipe struct {
 	out      io.Writer // nil: hash only
 	pool     pool
 	progress func(int64)
+	head     io.Reader // what the output has in place of the first skip bytes; nil: those
+	skip     int64
 
+	hash          hash.Hash // of the output so far; nil: that of the input
 	sumIn, sumOut string
 }
 
 func (p *pipe) run(ctx context.Context) error {
+	if p.head != nil {
+		p.hash = sha256.New()
+		if _, err := io.Copy(io.MultiWriter(p.hash, p.out), p.head); err != nil {
+			return err
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	read := make(chan block, 2)
 	g.Go(func() error {
@@ -156,9 +165,9 @@ func inTensor(t Tensor, err error) error {
 // edit applies the editors. Where there are none, output equals input and is
 // not hashed again.
 func (p *pipe) edit(ctx context.Context, in <-chan block, next chan<- block) error {
-	var h hash.Hash
+	h := p.hash
 	for i := range p.spans {
-		if p.spans[i].editor != nil {
+		if p.spans[i].editor != nil && h == nil {
 			h = sha256.New()
 			break
 		}
@@ -167,6 +176,7 @@ func (p *pipe) edit(ctx context.Context, in <-chan block, next chan<- block) err
 		if err := p.editBlock(b); err != nil {
 			return err
 		}
+		b.buf = b.buf[:copy(b.buf, b.buf[min(max(p.skip-b.off, 0), int64(len(b.buf))):])]
 		if h != nil {
 			h.Write(b.buf)
 		}

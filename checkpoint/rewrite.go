@@ -39,6 +39,9 @@ type RewriteOptions struct {
 	// Skip says by relative path which other files are left out. If it is nil,
 	// those that are File.Sensitive are. Shards and overrides always stay.
 	Skip func(rel string) bool
+	// Head holds, by a shard's path, what its output has in place of the first
+	// bytes, which hold no tensor.
+	Head map[string]Head
 	// Placed holds shards, by path, that are in the output already: they are
 	// not written, and listed as they stand here.
 	Placed map[string]FileResult
@@ -48,6 +51,13 @@ type RewriteOptions struct {
 	// Progress, if set, is told how many more bytes have been read. It is
 	// called from several goroutines at once. The sum is RewriteBytes.
 	Progress func(n int64)
+}
+
+// Head is another begin of a file.
+type Head struct {
+	Skip int64 // bytes of the input in whose place it stands
+	Size int64 // its own length in bytes
+	Open func() (io.Reader, error)
 }
 
 // FileResult is what became of one file.
@@ -283,10 +293,21 @@ func writeAdded(out io.Writer, content []byte, res *FileResult) error {
 // only hashed.
 func (r *rewriter) copy(ctx context.Context, j job, out io.Writer, res *FileResult) error {
 	p := &pipe{size: j.size, pool: r.pool, progress: r.opt.Progress, out: out}
+	var grown int64
 	if j.shard >= 0 {
 		s := &r.c.shards[j.shard]
 		p.in = s.file
 		p.spans = r.spans(j.shard)
+		if h, ok := r.opt.Head[s.Path]; ok {
+			if len(p.spans) > 0 && h.Skip > p.spans[0].t.Offset {
+				return fault.New(fault.General, "a head of %d bytes covers tensor %q", h.Skip, p.spans[0].t.Name)
+			}
+			var err error
+			if p.head, err = h.Open(); err != nil {
+				return err
+			}
+			p.skip, grown = h.Skip, h.Size-h.Skip
+		}
 	} else {
 		f, err := os.Open(r.c.path(j.rel))
 		if err != nil {
@@ -301,7 +322,7 @@ func (r *rewriter) copy(ctx context.Context, j job, out io.Writer, res *FileResu
 	if err := p.run(ctx); err != nil {
 		return err
 	}
-	res.SHA256In, res.SHA256Out, res.Size = p.sumIn, p.sumOut, j.size
+	res.SHA256In, res.SHA256Out, res.Size = p.sumIn, p.sumOut, j.size+grown
 	if j.replaced {
 		return writeAdded(out, j.override, res)
 	}

@@ -26,6 +26,7 @@ func (s *solver) node(id graph.ID) (scale, error) {
 	default:
 		v = s.rule(n)
 	}
+	s.keepSigns(n, v)
 	if n.Int { // integers stand for positions and truth values
 		s.by[id] = nil
 		return nil, nil

@@ -25,8 +25,9 @@ const (
 type Group struct {
 	ID      string // stable: kind and the first tensor that holds the classes
 	Kind    Kind
-	Layer   int // transformer block, or -1
-	Classes int // independent factors
+	Layer   int  // transformer block, or -1
+	Classes int  // independent factors
+	Flip    bool // factors may be negative, too
 }
 
 // Segment says that elements Start … Start+Count-1 of an axis carry Coef times
@@ -150,6 +151,7 @@ func (a *assembly) stretches() {
 			}
 		}
 	}
+	a.positive()
 }
 
 // rooted returns the scales that may have fractions which no variable has.
@@ -173,6 +175,7 @@ func (a *assembly) settle() {
 			v = p.start + int32(p.n)
 		}
 	}
+	a.sys.final = true
 }
 
 // at returns the index of the stretch that holds a free variable.
@@ -236,13 +239,14 @@ func (a *assembly) groups() {
 	type key struct {
 		leaf, part int32
 		kind       Kind
+		keep       bool
 	}
 	index := map[key]int{}
 	names := map[string]bool{}
 	for i := range a.free {
 		f := &a.free[i]
 		b, _ := a.sys.find(f.v)
-		k := key{b.origin.leaf, b.origin.part, a.kind(*f, b.origin)}
+		k := key{b.origin.leaf, b.origin.part, a.kind(*f, b.origin), f.flags&flagKeep != 0}
 		if k.kind == Residual {
 			k.part = f.v // each epsilon that moves on its own
 		}
@@ -251,6 +255,7 @@ func (a *assembly) groups() {
 			g = len(a.sol.Groups)
 			index[k] = g
 			a.sol.Groups = append(a.sol.Groups, a.group(k.leaf, k.part, k.kind, names))
+			a.sol.Groups[g].Flip = !k.keep && k.kind != Residual
 		}
 		f.group, f.first = g, a.sol.Groups[g].Classes
 		a.sol.Groups[g].Classes += f.n

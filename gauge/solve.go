@@ -20,6 +20,7 @@ const (
 	flagNorm uint8 = 1 << iota // a gain multiplied element by element
 	flagQK                     // cancels in a product of two activations
 	flagVO                     // passes through a product of two activations
+	flagKeep                   // must stay positive: something on its way is not odd
 )
 
 type leaf struct {
@@ -48,6 +49,8 @@ type solver struct {
 	eps    map[string][]term // variable e of each epsilon key: eps × 4^e
 	epsKey []string
 	negs   map[*run]vec
+	keeps  []vec         // scales of values whose sign must stay
+	kept   map[*run]bool // those that are listed already
 }
 
 // Solve returns the gauge freedom of g.
@@ -56,7 +59,7 @@ func Solve(g *graph.Graph) (*Solution, error) {
 	s := &solver{
 		g: g, sys: &system{}, vals: make([]scale, k), by: make([]*choice, k), ids: make([]*choice, k),
 		void: make([]bool, k), param: make([]bool, k), live: reach(g), loose: map[int][]bool{},
-		leafOf: map[graph.ID]int{}, eps: map[string][]term{}, negs: map[*run]vec{},
+		leafOf: map[graph.ID]int{}, eps: map[string][]term{}, negs: map[*run]vec{}, kept: map[*run]bool{},
 	}
 	for i := range g.Nodes {
 		n := &g.Nodes[i]

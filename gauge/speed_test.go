@@ -33,9 +33,6 @@ func BenchmarkSolve(b *testing.B) {
 		}
 		configs[strings.TrimSuffix(filepath.Base(f), ".json")] = conf
 	}
-	if x := os.Getenv("CONF"); x != "" {
-		configs["conf"], _ = os.ReadFile(x)
-	}
 	for name, conf := range configs {
 		b.Run(name, func(b *testing.B) {
 			g := fullSize(b, conf)

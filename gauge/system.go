@@ -24,6 +24,7 @@ type block struct {
 	n      int
 	origin origin
 	pieces []piece
+	last   int // the piece that was found last
 }
 
 // mark is a property that variables got on their way through the network.
@@ -40,6 +41,7 @@ type system struct {
 	next   int32
 	marks  []mark
 	last   int   // the block that was found last
+	final  bool  // every bound piece refers to free variables
 	why    int32 // recorded as reason for variables that the next equations bind
 }
 
@@ -47,7 +49,7 @@ type system struct {
 func (s *system) fresh(n int, o origin) vec {
 	v := s.next
 	if n > 0 {
-		s.blocks = append(s.blocks, block{v, n, o, []piece{{start: v, n: n, reason: -1}}})
+		s.blocks = append(s.blocks, block{start: v, n: n, origin: o, pieces: []piece{{start: v, n: n, reason: -1}}})
 		s.next += int32(n)
 	}
 	return variables(v, n)
@@ -82,7 +84,15 @@ func (s *system) find(v int32) (*block, int) {
 		s.last = locate(s.blocks, v)
 		b = &s.blocks[s.last]
 	}
-	return b, locate(b.pieces, v)
+	// Arrays are mostly gone through in order.
+	for j := b.last; j < min(b.last+3, len(b.pieces)); j++ {
+		if p := &b.pieces[j]; p.start <= v && v < p.start+int32(p.n) {
+			b.last = j
+			return b, j
+		}
+	}
+	b.last = locate(b.pieces, v)
+	return b, b.last
 }
 
 // free reports whether variables v … v+n-1 are all free.
@@ -105,7 +115,7 @@ func (s *system) piece(v int32) piece {
 	for {
 		b, j := s.find(v)
 		p := b.pieces[j]
-		if !p.bound || s.settled(p) {
+		if !p.bound || s.final || s.settled(p) {
 			return p
 		}
 		r := s.resolve(p.n, p.ts)
@@ -164,7 +174,7 @@ func (s *system) resolve(n int, ts []term) vec {
 		if n == 1 {
 			acc = run{1, acc}.at(0, true)
 		}
-		if bound && !s.settled(piece{n: n, ts: acc}) {
+		if bound && !s.final && !s.settled(piece{n: n, ts: acc}) {
 			out.append(s.resolve(n, acc))
 		} else {
 			out.push(n, acc)

@@ -65,6 +65,13 @@ func (f *File) Header(drop func(key string) bool, add []KV) (io.Reader, int64, e
 	return io.MultiReader(parts...), size, nil
 }
 
+// Raw returns the header as it stands in the file, up to DataStart.
+func (f *File) Raw() io.Reader { return io.NewSectionReader(f.r, 0, f.DataStart) }
+
+// Place returns where the entry begins and ends in the file; the value of a
+// scalar ends it.
+func (kv KV) Place() (begin, end int64) { return kv.begin, kv.end }
+
 // Canonical reports whether Header, with nothing dropped and nothing added,
 // gives the header's own bytes: only then can an edit be taken back.
 func (f *File) Canonical() bool {

@@ -74,7 +74,9 @@ func (b *Builder) Weight(name string, shape ...int) ID {
 		b.resolved[name] = id
 	}
 	if !slices.Equal(b.shape(id), shape) {
-		return b.fail("weight %s of shape %v used with shape %v", name, b.shape(id), shape)
+		// What follows may rely on the shape that it has asked for.
+		b.fail("weight %s of shape %v used with shape %v", name, b.shape(id), shape)
+		return b.add(Node{Op: OpInvalid, Shape: slices.Clone(shape)})
 	}
 	return id
 }

@@ -44,10 +44,15 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg.Endpoint = u.String()
 	c := &Client{cfg: cfg, endpoint: u, sleep: sleep}
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = cfg.Workers + 2
-	t.DisableCompression = true // ranges and sizes are of the bytes themselves
-	t.ReadBufferSize = 64 << 10
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: cfg.Workers + 2,
+		IdleConnTimeout:     90 * time.Second,
+		TLSHandshakeTimeout: 15 * time.Second,
+		DisableCompression:  true, // ranges and sizes are of the bytes themselves
+		ReadBufferSize:      64 << 10,
+	}
 	// Redirects are followed in roundTrip, which knows where the token may go.
 	c.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if u.Scheme == "http" && cfg.Token.Given() && !loopback(u.Hostname()) {
@@ -355,7 +360,7 @@ func (c *Client) plain(err error, u *url.URL) error {
 // failed names the request that an error belongs to, without its query.
 func (c *Client) failed(q call, err error) error {
 	var f *fault.Error
-	if errors.As(err, &f) {
+	if errors.As(err, &f) || answered(err) != nil {
 		return err
 	}
 	return fault.Wrap(fault.General, errors.New(c.scrub(err.Error())), "%s %s://%s%s", q.method, q.url.Scheme, q.url.Host, q.url.EscapedPath()).

@@ -61,11 +61,12 @@ func (r *Repo) fetchBlob(ctx context.Context, f File) error {
 		return err
 	}
 	defer release()
+	to := place{final: blob, partial: blob + ".neuroseal.incomplete", prefix: blob + ".incomplete"}
 	if info, err := os.Stat(blob); err == nil && info.Size() == f.Size {
+		_ = os.Remove(to.partial) // another program completed what was begun here
 		c.add(f.Size)
 		return c.point(id, r.Commit, f)
 	}
-	to := place{final: blob, partial: blob + ".neuroseal.incomplete", prefix: blob + ".incomplete"}
 	if err := r.fetch(ctx, f, to); err != nil {
 		return err
 	}

@@ -81,10 +81,12 @@ func oneLine(s string) string {
 	return s
 }
 
-// about turns an answer about a model into advice. Other errors pass.
+// about turns an answer about a model into advice. Other errors, and those that
+// are explained already, pass.
 func (c *Client) about(err error, ref Ref) error {
 	a := answered(err)
-	if a == nil || a.away {
+	var told *fault.Error
+	if a == nil || errors.As(err, &told) {
 		return err
 	}
 	host := c.endpoint.Host

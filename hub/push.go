@@ -25,6 +25,10 @@ type PushOptions struct {
 	Message     string
 	Description string
 	DryRun      bool // ask and count, change nothing
+
+	// Inspect, if not nil, is shown every file with its first bytes, at most
+	// 4096, before anything is asked or sent, and may refuse it.
+	Inspect func(path string, head []byte) error
 }
 
 // Upload is a file of a push.
@@ -75,6 +79,9 @@ func (c *Client) Push(ctx context.Context, opt PushOptions) (*PushResult, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := inspect(opt, files); err != nil {
+		return nil, err
+	}
 	p := &push{c: c, opt: opt, files: files, result: &PushResult{Repo: opt.Repo.ID}}
 	err = p.run(ctx)
 	if err != nil {
@@ -115,6 +122,9 @@ func (p *push) run(ctx context.Context) error {
 		return err
 	}
 	if err := p.removals(); err != nil {
+		return err
+	}
+	if err := p.card(ctx); err != nil {
 		return err
 	}
 	p.report()
@@ -200,6 +210,37 @@ func (c *Client) post(ctx context.Context, u *url.URL, v any) (*reply, error) {
 	}
 	return c.send(ctx, call{method: http.MethodPost, url: u, body: bytesBody(data),
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}})
+}
+
+const maxCard = 1 << 20 // bytes of a model card that is sent for a check
+
+// card lets the hub check the model card before anything is uploaded: with a
+// wrong one it would refuse the commit after that. A hub that does not know the
+// check, or has no time for it, is no reason to stop.
+func (p *push) card(ctx context.Context) error {
+	i := slices.IndexFunc(p.files, func(f *localFile) bool { return f.path == "README.md" && f.wanted() && f.size <= maxCard })
+	if i < 0 {
+		return nil
+	}
+	text, err := p.files[i].head(maxCard)
+	if err != nil {
+		return err
+	}
+	var told struct {
+		Errors []struct {
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	ask := map[string]string{"repoType": "model", "content": string(text)}
+	err = p.exchange(ctx, p.c.api(nil, "api/validate-yaml"), ask, &told)
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx)
+	case err == nil && len(told.Errors) > 0:
+		return fault.New(fault.Usage, "the hub refuses the head of README.md: %s", p.c.scrub(oneLine(told.Errors[0].Message))).
+			WithHint("it is YAML between two lines of ---; see %s/docs/hub/model-cards", publicEndpoint)
+	}
+	return nil
 }
 
 // removals finds the files on the hub that the commit takes away.

@@ -123,6 +123,38 @@ func localFileAt(root, p, rel string) (*localFile, error) {
 	return &localFile{path: rel, file: real, size: info.Size(), modified: info.ModTime()}, nil
 }
 
+const headSize = 4096 // bytes that Inspect is shown
+
+func inspect(opt PushOptions, files []*localFile) error {
+	if opt.Inspect == nil {
+		return nil
+	}
+	for _, f := range files {
+		head, err := f.head(headSize)
+		if err == nil {
+			err = opt.Inspect(f.path, head)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// head returns the first n bytes of a file, or all of them.
+func (f *localFile) head(n int64) ([]byte, error) {
+	file, err := os.Open(f.file)
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading a file to push")
+	}
+	defer file.Close()
+	b := make([]byte, min(f.size, n))
+	if _, err := io.ReadFull(file, b); err != nil {
+		return nil, fault.Wrap(fault.General, err, "reading %s", f.path)
+	}
+	return b, nil
+}
+
 // sum computes the checksums of files that have none yet.
 func (p *push) sum(ctx context.Context, want func(*localFile) bool) error {
 	var total int64
@@ -179,11 +211,15 @@ func (p *push) stillSame() error {
 	for _, f := range p.files {
 		info, err := os.Stat(f.file)
 		if err != nil || info.Size() != f.size || !info.ModTime().Equal(f.modified) {
-			return fault.New(fault.Mismatch, "%s changed while it was pushed; nothing was committed", f.path).
-				WithHint("push again when nothing writes to the folder")
+			return changed(f)
 		}
 	}
 	return nil
+}
+
+func changed(f *localFile) error {
+	return fault.New(fault.Mismatch, "%s changed while it was pushed; nothing was committed", f.path).
+		WithHint("push again when nothing writes to the folder")
 }
 
 // bytesBody makes a request body of bytes, which can be sent again.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -61,7 +63,7 @@ func (p *push) askBatch(ctx context.Context, u *url.URL, batch []*localFile) err
 		Files []item `json:"files"`
 	}
 	for _, f := range batch {
-		sample, err := readSample(f)
+		sample, err := f.head(sampleSize)
 		if err != nil {
 			return err
 		}
@@ -93,19 +95,6 @@ func (p *push) exchange(ctx context.Context, u *url.URL, ask, told any) error {
 		return err
 	}
 	return decode(r, told)
-}
-
-func readSample(f *localFile) ([]byte, error) {
-	file, err := os.Open(f.file)
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading a file to push")
-	}
-	defer file.Close()
-	b := make([]byte, min(f.size, sampleSize))
-	if _, err := io.ReadFull(file, b); err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading %s", f.path)
-	}
-	return b, nil
 }
 
 // action is one instruction of an LFS batch answer.
@@ -246,7 +235,7 @@ func (p *push) address(a *action) (*url.URL, error) {
 
 // basic uploads a file in one piece.
 func (p *push) basic(ctx context.Context, f *localFile, to *url.URL, a *action) error {
-	header := http.Header{"Content-Type": {"application/octet-stream"}}
+	header := http.Header{}
 	for k, v := range a.Header {
 		if s, ok := v.(string); ok {
 			header.Set(k, s)
@@ -262,28 +251,27 @@ func (p *push) basic(ctx context.Context, f *localFile, to *url.URL, a *action) 
 // section makes a request body of a part of a file. A part that is sent again
 // takes its progress back first.
 func (f *localFile) section(off, n int64, add func(int64)) func() (io.ReadCloser, int64, error) {
-	var sent int64
+	sent := new(atomic.Int64)
 	return func() (io.ReadCloser, int64, error) {
-		add(-sent)
-		sent = 0
+		add(-sent.Swap(0))
 		file, err := os.Open(f.file)
 		if err != nil {
 			return nil, 0, err
 		}
-		return &counted{io.NewSectionReader(file, off, n), file, &sent, add}, n, nil
+		return &counted{io.NewSectionReader(file, off, n), file, sent, add}, n, nil
 	}
 }
 
 type counted struct {
 	io.Reader
 	io.Closer
-	sent *int64
+	sent *atomic.Int64
 	add  func(int64)
 }
 
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
-	*c.sent += int64(n)
+	c.sent.Add(int64(n))
 	c.add(int64(n))
 	return n, err
 }
@@ -403,7 +391,7 @@ func (p *push) payload() ([]byte, error) {
 					WithHint("push in several steps, with --include")
 			}
 			var data []byte
-			if data, err = os.ReadFile(f.file); err == nil {
+			if data, err = f.read(); err == nil {
 				err = line("file", map[string]any{"path": f.path, "encoding": "base64", "content": base64.StdEncoding.EncodeToString(data)})
 			}
 		}
@@ -414,7 +402,21 @@ func (p *push) payload() ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "writing the commit")
+		return nil, fault.Wrap(fault.KindOf(err), err, "writing the commit")
 	}
 	return b.Bytes(), nil
+}
+
+// read returns the content of a regular file, which must be what was hashed.
+func (f *localFile) read() ([]byte, error) {
+	data, err := os.ReadFile(f.file)
+	if err != nil {
+		return nil, err
+	}
+	h := gitHash(int64(len(data)))
+	h.Write(data)
+	if hex.EncodeToString(h.Sum(nil)) != f.gitSHA {
+		return nil, changed(f)
+	}
+	return data, nil
 }

@@ -20,6 +20,8 @@ type File struct {
 	Size   int64  // bytes of the content
 	BlobID string // git SHA-1 of what git stores: the content, or the pointer to it
 	SHA256 string // of the content, in hex, if it is in large file storage, else ""
+
+	xet string // the content's name in another storage, which huggingface_hub uses
 }
 
 // etag is the name of the file's content in the cache, as huggingface_hub forms it.
@@ -152,7 +154,7 @@ type treeEntry struct {
 
 const maxPages = 1000 // of a listing; each has up to a thousand entries
 
-// tree lists the files of a commit and keeps the listing in the cache.
+// tree lists the files of a commit.
 func (c *Client) tree(ctx context.Context, ref Ref, commit string) ([]File, error) {
 	u := c.revURL(url.Values{"recursive": {"true"}, "expand": {"false"}}, "api/models/"+ref.ID+"/tree", commit, "")
 	var entries []treeEntry
@@ -165,7 +167,7 @@ func (c *Client) tree(ctx context.Context, ref Ref, commit string) ([]File, erro
 		entries = append(entries, page...)
 		next := nextLink(header)
 		if next == "" {
-			return c.listing(ref, commit, entries)
+			return listing(ref, entries)
 		}
 		n, err := u.Parse(next)
 		if err != nil || !c.ours(c.local(n)) {
@@ -199,14 +201,13 @@ func nextLink(h http.Header) string {
 }
 
 // listing checks what the hub lists.
-func (c *Client) listing(ref Ref, commit string, entries []treeEntry) ([]File, error) {
+func listing(ref Ref, entries []treeEntry) ([]File, error) {
 	var files []File
-	xet := map[string]string{}
 	for _, e := range entries {
 		if e.Type != "file" {
 			continue
 		}
-		f := File{Path: e.Path, Size: e.Size, BlobID: e.OID}
+		f := File{Path: e.Path, Size: e.Size, BlobID: e.OID, xet: e.XetHash}
 		if e.LFS != nil {
 			f.SHA256, f.Size = strings.TrimPrefix(e.LFS.OID, "sha256:"), e.LFS.Size
 		}
@@ -214,7 +215,6 @@ func (c *Client) listing(ref Ref, commit string, entries []treeEntry) ([]File, e
 			return nil, fault.Wrap(fault.KindOf(err), err, "%s", ref)
 		}
 		files = append(files, f)
-		xet[f.Path] = e.XetHash
 	}
 	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	for i := 1; i < len(files); i++ {
@@ -222,7 +222,6 @@ func (c *Client) listing(ref Ref, commit string, entries []treeEntry) ([]File, e
 			return nil, fault.New(fault.Unsupported, "%s lists %q twice", ref, files[i].Path)
 		}
 	}
-	c.keepTree(ref.ID, commit, files, xet)
 	return files, nil
 }
 

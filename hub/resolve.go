@@ -80,6 +80,7 @@ func (c *Client) Resolve(ctx context.Context, ref Ref, opt ResolveOptions) (*Sna
 	if err := plan.space(); err != nil {
 		return nil, err
 	}
+	c.keepTree(ref.ID, repo.Commit, repo.Files)
 	c.stage("downloading "+ref.ID, plan.Bytes)
 	if err := repo.fetchAll(ctx, plan.Files); err != nil {
 		return nil, err

@@ -67,8 +67,8 @@ func (s *source) get(ctx context.Context, off, n int64) (r *reply, whole bool, e
 	for try := 1; ; try++ {
 		q.url = s.address()
 		r, err = s.c.send(ctx, q)
-		if a := answered(err); a != nil && a.away && a.status/100 == 4 && q.url != s.hub && try < attempts {
-			s.learn(q.url, nil)
+		if a := answered(err); a != nil && a.away && a.status/100 == 4 && try < 4 {
+			s.learn(q.url, nil) // it has expired: the hub gives another one
 			continue
 		}
 		if err != nil {

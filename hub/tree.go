@@ -55,7 +55,7 @@ func parseTree(data []byte) []File {
 	}
 	files := []File{}
 	for path, e := range t.Files {
-		f := File{Path: path, Size: e.Size, BlobID: e.BlobID, SHA256: e.SHA256}
+		f := File{Path: path, Size: e.Size, BlobID: e.BlobID, SHA256: e.SHA256, xet: e.XetHash}
 		if e.LFSSize != nil {
 			f.Size = *e.LFSSize
 		}
@@ -70,15 +70,15 @@ func parseTree(data []byte) []File {
 
 // keepTree writes a listing. A cache that cannot be written is no reason to
 // stop here: the download will say so.
-func (c *Client) keepTree(id, commit string, files []File, xet map[string]string) {
+func (c *Client) keepTree(id, commit string, files []File) {
 	t := treeListing{treeFormat, make(map[string]treeFile, len(files))}
 	for _, f := range files {
 		e := treeFile{Size: f.Size, BlobID: f.BlobID, SHA256: f.SHA256}
 		if f.SHA256 != "" {
 			e.LFSSize = &f.Size
 		}
-		if isHex(xet[f.Path], 64) {
-			e.XetHash = xet[f.Path]
+		if isHex(f.xet, 64) {
+			e.XetHash = f.xet
 		}
 		t.Files[f.Path] = e
 	}

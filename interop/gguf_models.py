@@ -1,13 +1,14 @@
 """Write tiny models in GGUF, from the fixtures of the Go tests.
 
-    python gguf_models.py FIXTURES OUT [NAME ...]
+    python gguf_models.py FIXTURES OUT [NAME[:TYPE] ...]
 
 For each family that llama.cpp knows, OUT/NAME.gguf holds the weights of
 FIXTURES/NAME, a small checkpoint as transformers wrote it, with the metadata,
 the names and the layouts that llama.cpp's convert_hf_to_gguf.py gives them:
 rotary pairs of Llama side by side, norms of Gemma as 1+w, fused projections in
 the order [q; k; v], experts in one tensor, -exp(A_log). Matrices are F32, so
-that the logits in FIXTURES/NAME/reference.json hold for the file too.
+that the logits in FIXTURES/NAME/reference.json hold for the file too; with a
+TYPE, OUT/NAME-TYPE.gguf has the matrices in that type, by gguf-py's quantiser.
 """
 
 import json
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from safetensors.numpy import load_file
 
 LAYER = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -65,6 +65,23 @@ DEEPSEEK = LAYER | {
     "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
     "mlp.shared_experts.down_proj": "ffn_down_shexp",
 }  # fmt: skip
+
+
+def load(path):
+    """The tensors of a safetensors file in F32 or BF16, as F32."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    out = {}
+    for name, t in json.loads(data[8 : 8 + size]).items():
+        if name == "__metadata__":
+            continue
+        raw = data[8 + size :][slice(*t["data_offsets"])]
+        if t["dtype"] == "BF16":
+            x = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            x = np.frombuffer(raw, {"F32": np.float32}[t["dtype"]])
+        out[name] = x.reshape(t["shape"])
+    return out
 
 
 def pairs(w, heads):
@@ -259,9 +276,11 @@ def write(fixture, path, quantise=None):
     """Convert one checkpoint; quantise returns a tensor's type, F32 when nil."""
     arch, names = FAMILIES.get(fixture.name, ("llama", LAYER))
     c = json.loads((fixture / "config.json").read_text())
-    out = tensors(arch, c, load_file(fixture / "model.safetensors"), names or DEEPSEEK)
+    out = tensors(arch, c, load(fixture / "model.safetensors"), names or DEEPSEEK)
     w = gguf.GGUFWriter(str(path), arch)
     w.add_name(fixture.name)
+    w.add_tokenizer_model("none")  # llama.cpp then takes token ids
+    w.add_vocab_size(out["token_embd.weight"].shape[0])
     metadata(w, arch, c, out)
     for name, x in out.items():
         if isinstance(x, dict):
@@ -278,11 +297,22 @@ def write(fixture, path, quantise=None):
     w.close()
 
 
+def matrices(kind):
+    """Quantise what llama.cpp's quantiser would: matrices, but not routers."""
+    kind = gguf.GGMLQuantizationType[kind]
+
+    def of(name, x):
+        return kind if x.ndim > 1 and not name.endswith("gate_inp.weight") else None
+
+    return of
+
+
 def main():
     fixtures, out = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[3:] or FAMILIES:
-        write(fixtures / name, out / f"{name}.gguf")
+        name, _, kind = name.partition(":")
+        write(fixtures / name, out / f"{name}{kind and '-' + kind}.gguf", matrices(kind) if kind else None)
 
 
 if __name__ == "__main__":

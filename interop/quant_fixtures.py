@@ -5,7 +5,7 @@
 OUT/NAME holds a one-layer model as the quantiser's own writer saves it where that runs on a CPU (bitsandbytes through
 transformers, compressed-tensors), else as the format's documentation and its loader in transformers lay it out
 (GPTQ, AWQ, MLX, fine-grained FP8, MXFP4 and NVFP4 need a GPU or another framework to write). The latter are marked
-"by layout" below. reference.npz-free: OUT/NAME/dequantised.json holds the SHA-256 of every weight, dequantised to fp32
+"by layout" below. OUT/NAME/dequantised.json holds the SHA-256 of every weight, dequantised to fp32
 by PyTorch's own arithmetic, which the Go dequantisers must reproduce bit for bit.
 """
 
@@ -98,12 +98,266 @@ def bitsandbytes(folder, four, kind="nf4", double=False):
     reference(folder, out)
 
 
+def by_layout(folder, build, extra, convert, dtype=torch.bfloat16):
+    """Write a model whose linear maps convert(name, weight) turns into tensors and dequantised numbers."""
+    model = build()
+    state, out = dict(model.state_dict()), {}
+    for name in linears(state):
+        stored, numbers = convert(name, state.pop(name + ".weight").float())
+        state.update({name + k: v for k, v in stored.items()})
+        out[name + ".weight"] = numbers
+    config = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    save(folder, config, state, extra)
+    reference(folder, out)
+
+
+def pack(q, bits, dim):
+    """Pack codes along dim into int32, the first in the lowest bits."""
+    per = 32 // bits
+    q = q.movedim(dim, -1).long()
+    words = (q.reshape(*q.shape[:-1], -1, per) << (torch.arange(per) * bits)).sum(-1)
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32).movedim(-1, dim)
+
+
+def gptq(folder, order=False, version=1, group=32, bits=4):
+    """By layout: AutoGPTQ's QuantLinear.pack; order: act-order, columns in groups by a permutation."""
+    top = 2**bits - 1
+
+    def convert(name, w):
+        out, inner = w.shape
+        g = torch.Generator().manual_seed(len(name))
+        idx = torch.arange(inner) // group
+        if order:
+            idx = idx[torch.randperm(inner, generator=g)]
+        n = inner // group
+        lo = torch.stack([w[:, idx == k].amin(1) for k in range(n)])  # [groups, out]
+        hi = torch.stack([w[:, idx == k].amax(1) for k in range(n)])
+        scale = ((hi - lo) / top).half()
+        zero = torch.round(-lo / scale.float()).clamp(1, top)
+        s, z = scale.float()[idx].T, zero[idx].T
+        q = (torch.round(w / s) + z).clamp(0, top)
+        stored = {
+            ".qweight": pack(q.T, bits, 0), ".qzeros": pack(zero - int(version == 1), bits, 1), ".scales": scale,
+            ".g_idx": idx.to(torch.int32),
+        }  # fmt: skip
+        return stored, (q - z) * s
+
+    by_layout(folder, llama, {"quantization_config": {
+        "quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": order, "sym": False,
+        "checkpoint_format": "gptq" if version == 1 else "gptq_v2",
+    }}, convert)  # fmt: skip
+
+
+def awq(folder, group=32):
+    """By layout: AutoAWQ's WQLinear_GEMM."""
+    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
+
+    def convert(_, w):
+        out, inner = w.shape
+        x = w.view(out, -1, group)
+        scale = ((x.amax(2) - x.amin(2)) / 15).half()
+        zero = torch.round(-x.amin(2) / scale.float()).clamp(0, 15)
+        s, z = (v.float().repeat_interleave(group, 1) for v in (scale, zero))
+        q = (torch.round(w / s) + z).clamp(0, 15)
+        swap = lambda t: t.reshape(t.shape[0], -1, 8)[:, :, order].reshape(t.shape)  # noqa: E731
+        stored = {".qweight": pack(swap(q.T), 4, 1), ".qzeros": pack(swap(zero.T), 4, 1), ".scales": scale.T}
+        return stored, (q - z) * s
+
+    by_layout(folder, llama, {"quantization_config": {
+        "quant_method": "awq", "bits": 4, "group_size": group, "version": "gemm", "zero_point": True,
+    }}, convert)  # fmt: skip
+
+
+def mlx(folder, bits=4, group=64, dtype=torch.bfloat16):
+    """By layout: mx.quantize, affine."""
+    top = 2**bits - 1
+
+    def convert(_, w):
+        out, inner = w.shape
+        x = w.view(out, -1, group)
+        scale = ((x.amax(2) - x.amin(2)) / top).to(dtype)
+        bias = x.amin(2).to(dtype)
+        s, b = (v.float().repeat_interleave(group, 1) for v in (scale, bias))
+        q = torch.round((w - b) / s).clamp(0, top).long()
+        stream = (q[..., None] >> torch.arange(bits) & 1).reshape(out, -1, 32)
+        words = (stream << torch.arange(32)).sum(-1)
+        stored = {".weight": words.to(torch.uint32), ".scales": scale, ".biases": bias}
+        return stored, q.float() * s + b
+
+    by_layout(folder, llama, {"quantization": {"group_size": group, "bits": bits, "mode": "affine"}}, convert)
+
+
+def fp8(folder, block=(64, 64)):
+    """By layout: transformers' FineGrainedFP8 (DeepSeek-V3)."""
+
+    def convert(_, w):
+        r, c = ((n + b - 1) // b for n, b in zip(w.shape, block))
+        padded = torch.zeros(r * block[0], c * block[1])
+        padded[: w.shape[0], : w.shape[1]] = w
+        amax = padded.view(r, block[0], c, block[1]).abs().amax((1, 3))
+        inv = (amax / 448).float()
+        full = inv.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)[: w.shape[0], : w.shape[1]]
+        q = (w / full).to(torch.float8_e4m3fn)
+        return {".weight": q, ".weight_scale_inv": inv}, q.float() * full
+
+    by_layout(folder, llama, {"quantization_config": {
+        "quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": list(block),
+    }}, convert)  # fmt: skip
+
+
+def fp4(x):
+    """The codes of the nearest numbers of LUT."""
+    return (x[..., None] - LUT).abs().argmin(-1)
+
+
+def mxfp4(folder):
+    """By layout: gpt-oss's experts; [experts, in, out] in the network, blocks along in on disk."""
+    model = gpt_oss()
+    state, out = dict(model.state_dict()), {}
+    for name in [k for k in state if k.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        w = state.pop(name).float().transpose(1, 2)  # [experts, out, in]
+        x = w.reshape(*w.shape[:2], -1, 32)
+        e = torch.floor(torch.log2(x.abs().amax(-1))) - 2
+        q = fp4(x * torch.exp2(-e)[..., None])
+        state[name + "_blocks"] = (q[..., 0::2] | q[..., 1::2] << 4).to(torch.uint8)
+        state[name + "_scales"] = (e + 127).to(torch.uint8)
+        out[name] = (LUT[q] * torch.exp2(e)[..., None]).reshape(w.shape).transpose(1, 2)
+    config = model.config.to_dict() | {"architectures": ["GptOssForCausalLM"]}
+    save(folder, config, state, {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}})
+    reference(folder, out)
+
+
+def nvfp4(folder, top=448.0):
+    """By layout: modelopt's export, weights only. top: the largest block scale; the tool's is 448, which leaves no room
+    upwards."""
+
+    def convert(_, w):
+        x = w.view(w.shape[0], -1, 16)
+        amax = x.abs().amax(-1)
+        two = (w.abs().max() / (6 * top)).float()
+        scale = (amax / 6 / two).to(torch.float8_e4m3fn)
+        q = fp4(x / (scale.float() * two)[..., None])
+        packed = (q[..., 0::2] | q[..., 1::2] << 4).reshape(w.shape[0], -1).to(torch.uint8)
+        numbers = LUT[q] * (scale.float() * two)[..., None]
+        return {".weight": packed, ".weight_scale": scale, ".weight_scale_2": two}, numbers.reshape(w.shape)
+
+    by_layout(folder, llama, {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, convert)
+
+
+def compressed(folder, weights, activations=None, layout="pack-quantized"):
+    """Written by compressed-tensors itself, with scales from minimum and maximum."""
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme, apply_quantization_config
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    model = llama()
+    args = QuantizationArgs(**weights)
+    scheme = QuantizationScheme(targets=["Linear"], weights=args, input_activations=QuantizationArgs(**activations) if activations else None)
+    config = QuantizationConfig(config_groups={"group_0": scheme}, ignore=["lm_head"], format=layout, quantization_status="frozen")
+    apply_quantization_config(model, config)
+    out = {}
+    for name, module in model.named_modules():
+        if not hasattr(module, "weight_scale"):
+            continue
+        w = module.weight.data.float()
+        if args.strategy == "group":
+            x = w.view(w.shape[0], -1, args.group_size)
+            lo, hi = x.amin(-1), x.amax(-1)
+        elif args.strategy == "channel":
+            lo, hi = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
+        elif args.strategy == "block":
+            r, c = args.block_structure
+            x = w.view(w.shape[0] // r, r, w.shape[1] // c, c)
+            lo, hi = x.amin((1, 3)), x.amax((1, 3))
+        else:
+            lo, hi = w.min().view(1), w.max().view(1)
+        scale, zero = calculate_qparams(lo, hi, args)
+        module.weight_scale.data.copy_(scale.reshape(module.weight_scale.shape))
+        if getattr(module, "weight_zero_point", None) is not None:
+            module.weight_zero_point.data.copy_(zero.reshape(module.weight_zero_point.shape))
+        if getattr(module, "input_scale", None) is not None:
+            module.input_scale.data.fill_(0.0371 if args.type == "int" else 0.0093)  # of ordinary activations
+    compressor = ModelCompressor.from_pretrained_model(model, layout)
+    compressor.compress_model(model)
+    model.save_pretrained(folder)
+    compressor.update_config(folder)
+    state = load_file(folder / "model.safetensors")
+    for name in linears({k.replace("weight_packed", "weight"): v for k, v in state.items()}):
+        out[name + ".weight"] = decompress(state, name, args)
+    reference(folder, out)
+
+
+def decompress(state, name, args):
+    """Codes times scales in fp32."""
+    scale = state[name + ".weight_scale"].float()
+    zero = state.get(name + ".weight_zero_point")
+    if name + ".weight_packed" in state:
+        from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+
+        shape = torch.Size(state[name + ".weight_shape"].tolist())
+        q = unpack_from_int32(state[name + ".weight_packed"], args.num_bits, shape).float()
+        if zero is not None:
+            zero = unpack_from_int32(zero, args.num_bits, torch.Size([shape[0], scale.shape[1]]), packed_dim=0)
+    else:
+        q = state[name + ".weight"].float()
+    if scale.dim() < 2:
+        scale = scale.view(-1, 1)
+    rows, columns = (n // k for n, k in zip(q.shape, scale.shape))
+    full = lambda t: t.float().repeat_interleave(rows, 0).repeat_interleave(columns, 1)  # noqa: E731
+    return (q if zero is None else q - full(zero)) * full(scale)
+
+
+INT = {"type": "int", "symmetric": True}
+FLOAT = {"type": "float", "symmetric": True, "num_bits": 8}
+STATIC = {"strategy": "tensor", "dynamic": False, "symmetric": True, "num_bits": 8}
+TOKEN = {"strategy": "token", "dynamic": True, "symmetric": True, "num_bits": 8}
+
 FIXTURES = {
     "nf4": lambda f: bitsandbytes(f, True),
     "fp4": lambda f: bitsandbytes(f, True, "fp4"),
     "nf4-double": lambda f: bitsandbytes(f, True, "nf4", True),
     "int8": lambda f: bitsandbytes(f, False),
+    "gptq": gptq,
+    "gptq-order": lambda f: gptq(f, order=True),
+    "gptq-v2-int8": lambda f: gptq(f, version=2, bits=8),
+    "awq": awq,
+    "mlx": mlx,
+    "mlx-int6": lambda f: mlx(f, 6, 32, torch.float16),
+    "fp8": fp8,
+    "fp8-partial": lambda f: fp8(f, (96, 64)),
+    "mxfp4": mxfp4,
+    "nvfp4": nvfp4,
+    "nvfp4-room": lambda f: nvfp4(f, 7.0),
+    "ct-int4-group": lambda f: compressed(f, INT | {"num_bits": 4, "strategy": "group", "group_size": 32}),
+    "ct-int4-zero": lambda f: compressed(f, INT | {"num_bits": 4, "strategy": "group", "group_size": 32, "symmetric": False}),
+    "ct-int8-channel": lambda f: compressed(f, INT | {"num_bits": 8, "strategy": "channel"}),
+    "ct-w8a8": lambda f: compressed(f, INT | {"num_bits": 8, "strategy": "channel"}, TOKEN | {"type": "int"}, "int-quantized"),
+    "ct-fp8-channel": lambda f: compressed(f, FLOAT | {"strategy": "channel"}, TOKEN | {"type": "float"}, "float-quantized"),
+    "ct-fp8-static": lambda f: compressed(f, FLOAT | {"strategy": "channel"}, STATIC | {"type": "float"}, "float-quantized"),
+    "ct-w8a8-static": lambda f: compressed(f, INT | {"num_bits": 8, "strategy": "channel"}, STATIC | {"type": "int"}, "int-quantized"),
+    "ct-fp8-tensor": lambda f: compressed(f, FLOAT | {"strategy": "tensor"}, TOKEN | {"type": "float"}, "float-quantized"),
+    "ct-fp8-block": lambda f: compressed(f, FLOAT | {"strategy": "block", "block_structure": [64, 64]}, None, "float-quantized"),
 }
+
+
+def codes(file):
+    """Codes of other people's quantisers for numbers that any language can compute: the SHA-256 of one byte a code."""
+    import numpy as np
+    from bitsandbytes import functional
+    from gguf import GGMLQuantizationType as Type, quants
+
+    n = np.arange(4096, dtype=np.uint32)
+    x = ((n * np.uint32(2654435761) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24) - np.float32(0.5)) ** 3
+    out = {}
+    for kind, skip in ((Type.Q8_0, 2), (Type.Q4_0, 2), (Type.Q4_1, 4)):
+        blocks = quants.quantize(x, kind).reshape(4096 // 32, -1)[:, skip:]
+        q = blocks if kind == Type.Q8_0 else np.concatenate([blocks & 15, blocks >> 4], 1)
+        out[kind.name] = hashlib.sha256(np.ascontiguousarray(q).tobytes()).hexdigest()
+    packed, _ = functional.quantize_4bit(torch.from_numpy(x), blocksize=64, quant_type="nf4")
+    packed = packed.flatten().numpy()
+    out["NF4"] = hashlib.sha256(np.stack([packed >> 4, packed & 15], 1).tobytes()).hexdigest()
+    file.write_text(json.dumps(out, indent=1) + "\n")
 
 
 def main():
@@ -111,6 +365,8 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
+    if not args.names:
+        codes(args.out / "codes.json")
     for name in args.names or FIXTURES:
         folder = args.out / name
         shutil.rmtree(folder, ignore_errors=True)

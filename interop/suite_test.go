@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/keys"
@@ -31,6 +32,8 @@ type shared struct {
 	models  string // what make.py wrote: VARIANT/{fp32,bf16,fp16,sharded}
 	key     string // a key file
 	report  report
+	made    sync.Once // the models are
+	makeErr error
 
 	Variants []string       `json:"variants"`
 	FreeDims map[string]int `json:"free_dims"`
@@ -68,14 +71,25 @@ func run(m *testing.M) int {
 	return code
 }
 
-// need skips a test where there is no Python.
-func need(t *testing.T) *shared {
+// needPython skips a test where there is no Python.
+func needPython(t *testing.T) *shared {
 	t.Helper()
 	if suite == nil {
 		_, err := findPython()
 		t.Skip(err)
 	}
 	return suite
+}
+
+// need also makes the checkpoints, once.
+func need(t *testing.T) *shared {
+	t.Helper()
+	s := needPython(t)
+	s.made.Do(func() { s.makeErr = s.makeModels() })
+	if s.makeErr != nil {
+		t.Fatal(s.makeErr)
+	}
+	return s
 }
 
 // findPython returns an interpreter with the packages of requirements.txt.
@@ -100,7 +114,7 @@ func findPython() (string, error) {
 	return exe, nil
 }
 
-// prepare builds the command and makes the checkpoints.
+// prepare builds the command.
 func (s *shared) prepare() error {
 	about := "import json, platform, families as f, importlib.metadata as m\n" +
 		"v = [p + ' ' + m.version(p) for p in ('torch', 'transformers', 'safetensors', 'numpy')]\n" +
@@ -125,7 +139,7 @@ func (s *shared) prepare() error {
 	if err := keys.WriteKeyFile(s.key, keys.SealKey{7: 1, 20: 255}); err != nil {
 		return err
 	}
-	return s.makeModels()
+	return nil
 }
 
 // makeModels writes all variants, half of them in each of two processes.

@@ -85,6 +85,7 @@ type Group struct {
 	Hi      int    `json:"hi"`
 
 	Outliers *Outliers `json:"outliers,omitempty"`
+	Signs    bool      `json:"signs,omitempty"` // classes are negative, too, as the key decides
 }
 
 // Outliers are classes of a group that lie far from the rest: Count of them at

@@ -38,8 +38,9 @@ def inputs(model, config, n):
     if "pixel_values" in wants and (main == "pixel_values" or images):
         size = get(sees, "image_size", 224)
         size = list(size.values())[:2] if isinstance(size, dict) else list(size) if isinstance(size, (list, tuple)) else [size] * 2
-        out["pixel_values"] = torch.rand(1, get(sees, "num_channels", 3), *size)
-    mel = [get(config, "num_mel_bins", get(config, "feature_size", 80)), 2 * get(config, "max_source_positions", 250)]
+        video = [sees.num_frames] if hasattr(sees, "num_frames") else []
+        out["pixel_values"] = torch.rand(1, *video, get(sees, "num_channels", 3), *size)
+    mel = [get(config, "num_mel_bins", get(config, "feature_size", get(config, "input_feat_per_channel", 80))), 2 * get(config, "max_source_positions", 250)]
     if main == "input_features":
         out[main] = torch.rand(1, *(mel if config.model_type == "whisper" else mel[::-1]))
     if main == "input_values":

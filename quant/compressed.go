@@ -157,13 +157,8 @@ func (a activations) apply(w *Weight) {
 func (t *tensors) scaled(base, scaleName string, widths []int, blocks [][2]int, act activations) error {
 	scale, _ := t.own(scaleName)
 	t.own(base + ".weight_shape")
-	t.own(base + ".input_scale") // with it, the input is Still
-	if _, ok := t.own(base + ".input_zero_point"); ok {
-		act.still = true
-	}
-	if _, ok := t.ck.Tensor(base + ".input_scale"); ok {
-		act.still = true
-	}
+	input, static := t.own(base + ".input_scale")
+	t.own(base + ".input_zero_point") // an integer: it stays whatever the scale is
 	codes, packed := t.own(base + ".weight_packed")
 	if !packed {
 		var ok bool
@@ -185,6 +180,13 @@ func (t *tensors) scaled(base, scaleName string, widths []int, blocks [][2]int, 
 		return err
 	}
 	w.Scales[0].High, w.Scales[0].Low = high, low
+	switch {
+	case static && input.Elements() == 1 && input.DType.Scalable():
+		w.Input = input.Name
+		act = activations{block: -1}
+	case static:
+		act.still = true
+	}
 	act.apply(w)
 	w.rows = r.read
 	t.found = append(t.found, w)

@@ -34,6 +34,7 @@ package quant
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -195,6 +196,27 @@ func (s *Set) Weight(name string) *Weight {
 		return nil
 	}
 	return s.weights[name]
+}
+
+// Formats counts the quantised weights by format, for people: "NF4 (7 weights)".
+func (s *Set) Formats() []string {
+	if s == nil {
+		return nil
+	}
+	count, still := map[string]int{}, map[string]bool{}
+	for _, w := range s.weights {
+		count[w.Format]++
+		still[w.Format] = still[w.Format] || w.Still
+	}
+	var out []string
+	for _, f := range slices.Sorted(maps.Keys(count)) {
+		text := fmt.Sprintf("%s (%d weights)", f, count[f])
+		if still[f] {
+			text += ", whose input must stay: the runtime quantises it, too"
+		}
+		out = append(out, text)
+	}
+	return out
 }
 
 // Names returns the names of all quantised weights, sorted.

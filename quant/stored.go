@@ -10,9 +10,10 @@ import (
 
 // Stored returns a solution whose tensors are those that stand in the
 // checkpoint: each quantised weight is replaced by its scales, which take its
-// factors. sol must have been restricted to the weights' Parts. Holes and all
-// else stay the network's.
-func (s *Set) Stored(sol *gauge.Solution) (*gauge.Solution, error) {
+// factors, and by its activations' stored scale, which moves as they do: by the
+// coefficients that input gives of the groups that move them. sol must have been
+// restricted to the weights' Parts. Holes and all else stay the network's.
+func (s *Set) Stored(sol *gauge.Solution, input func(weight string) []gauge.Factor) (*gauge.Solution, error) {
 	out := *sol
 	out.Tensors = nil
 	for i := range sol.Tensors {
@@ -29,8 +30,41 @@ func (s *Set) Stored(sol *gauge.Solution) (*gauge.Solution, error) {
 			}
 			out.Tensors = append(out.Tensors, x)
 		}
+		if w.Input != "" {
+			x := gauge.Tensor{Name: w.Input, Shape: []int{1}, Input: -1}
+			ax := gauge.Axis{Len: 1}
+			for _, f := range input(w.Name) {
+				if sg, ok := Facing(t, f); ok {
+					ax.Segments = append(ax.Segments, sg)
+				}
+			}
+			if len(ax.Segments) > 0 {
+				x.Terms = []gauge.Axis{ax}
+			}
+			out.Tensors = append(out.Tensors, x)
+		}
 	}
 	return &out, nil
+}
+
+// Facing returns how a value moves that a weight takes in, given the group that
+// moves it, which must appear once in the weight, as a factor of all of it that
+// takes the value's back: the same class then moves the value. ok is false where
+// it is not so; a group that has no classes left moves nothing either.
+func Facing(t *gauge.Tensor, f gauge.Factor) (sg gauge.Segment, ok bool) {
+	found := 0
+	for _, ax := range t.Terms {
+		for _, s := range ax.Segments {
+			if s.Group != f.Group {
+				continue
+			}
+			found++
+			if len(ax.Axes) == 0 && ax.Len == 1 && s.Coef == -f.Coef {
+				sg, ok = gauge.Segment{Count: 1, Group: s.Group, First: s.First, Div: 1, Coef: f.Coef}, true
+			}
+		}
+	}
+	return sg, ok && found == 1
 }
 
 // stored turns the factors of a weight's elements into those of its scales.

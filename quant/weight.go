@@ -20,6 +20,10 @@ type Weight struct {
 	// Still: what the weight is multiplied by must not move, since the runtime
 	// quantises it by a scale that is stored, or by fixed thresholds.
 	Still bool
+	// Input is the stored scale of the activations that the weight multiplies, of
+	// one element, which must move as they do; "": there is none. They may then
+	// move only as a whole, which Parts demand.
+	Input string
 	// Scales are the tensors that a factor of the weight multiplies.
 	Scales []Scale
 

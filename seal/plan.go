@@ -46,6 +46,7 @@ type Group struct {
 	Hi      int        `json:"hi"`
 
 	Outliers Outliers `json:"outliers,omitzero"`
+	Signs    bool     `json:"signs,omitzero"` // classes are negative, too, as the key decides
 }
 
 // Outliers are classes far from the rest of their group: Count of them have
@@ -59,7 +60,7 @@ type Outliers struct {
 
 // Fixed reports whether the group's classes all stay where they are.
 func (g Group) Fixed() bool {
-	return g.Classes == 0 || g.Lo == 0 && g.Hi == 0 && g.Outliers == Outliers{} && len(g.Offsets) == 1 && g.Offsets[0] == 0
+	return g.Classes == 0 || !g.Signs && g.Lo == 0 && g.Hi == 0 && g.Outliers == Outliers{} && len(g.Offsets) == 1 && g.Offsets[0] == 0
 }
 
 // Span returns the smallest and largest exponent that a class can get.

@@ -81,6 +81,11 @@ def exponents(seal_key, group):
     return out
 
 
+def negative(seal_key, group):
+    s = Stream(seal_key, "signs\0" + group["id"])
+    return [c for c in range(group["classes"]) if s.intn(2) == 1]
+
+
 def dynamic_factor(seal_key, scale, layer):
     return scale * (0.1 + 0.9 * Stream(seal_key, f"dynamic:{layer}").float64())
 
@@ -159,6 +164,8 @@ def verify_seal(vectors):
         key = bytes.fromhex(v["seal_key"])
         for g in v["groups"]:
             expect(f"seal {n} group {g['id']!r}", exponents(key, g), g["exponents"])
+            if "negative" in g:
+                expect(f"seal {n} signs of {g['id']!r}", negative(key, g), g["negative"])
         for d in v["dynamic"]:
             expect(f"seal {n} layer {d['layer']}", dynamic_factor(key, float(d["scale"]), d["layer"]), float(d["factor"]))
 

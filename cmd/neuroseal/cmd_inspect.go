@@ -87,6 +87,9 @@ func writeInspection(w io.Writer, in *neuroseal.Inspection, all bool) {
 	if d := in.Detection; d != nil {
 		writeDetection(w, d)
 	}
+	if len(in.Quantised) > 0 {
+		fmt.Fprintf(w, "Quantised: %s\n", strings.Join(in.Quantised, "; "))
+	}
 	fmt.Fprintf(w, "Free dimensions: %d; coverage: %s of the parameters\n", in.FreeDims, percent(in.Coverage))
 	if all {
 		writeGroups(w, in.Groups)

@@ -21,6 +21,7 @@ type verifyOptions struct {
 	Sealed, Against string
 	Graph           string
 	Run             bool
+	Quantizers      bool
 	Key             keyOptions
 	FindKey         bool // look for the key as unlock does
 }
@@ -33,7 +34,9 @@ func verifyCommand(u *ui.UI) *cobra.Command {
 		Long: `Check the sealed checkpoint SEALED: every file against its recorded SHA-256; with
 the original or the key, every weight: it must be the original's times powers of
 two that cancel; with --run, both networks are run on a few tokens, in fp32 and
-with results rounded to bf16, and their outputs must be equal bit for bit.
+with results rounded to bf16, and their outputs must be equal bit for bit; with
+--quantizers, both checkpoints' matrices are quantised as llama.cpp, bitsandbytes
+and others would do later, and codes that the profile promises must be equal.
 
 No key is used unless an option asks for it: --key-file, --identity, a password
 option or --detached-key, or --find-key, which looks where unlock looks (SEALED.key,
@@ -47,6 +50,7 @@ option or --detached-key, or --find-key, which looks where unlock looks (SEALED.
 	f.StringVar(&o.Against, "against", "", "compare with the original checkpoint in `FOLDER`")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.Run, "run", false, "run both networks and compare their outputs")
+	f.BoolVar(&o.Quantizers, "quantizers", false, "quantise both checkpoints' matrices as others would later, and compare the codes")
 	o.Key.register(f)
 	o.Key.registerDetached(f)
 	f.BoolVar(&o.FindKey, "find-key", false, "use the key, found as unlock finds it")
@@ -91,8 +95,11 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 	if o.Run && o.Against == "" && !withKey {
 		return nil, fault.New(fault.Usage, "--run needs the original to compare with").WithHint("give --against FOLDER, or the key (--key-file, --identity, --find-key)")
 	}
+	if o.Quantizers && o.Against == "" && !withKey {
+		return nil, fault.New(fault.Usage, "--quantizers needs the original to compare with").WithHint("give --against FOLDER, or the key (--key-file, --identity, --find-key)")
+	}
 	res := &verifyJSON{Path: o.Sealed, Against: o.Against}
-	v := neuroseal.VerifyOptions{Sealed: o.Sealed, Graph: o.Graph, Against: o.Against, Run: o.Run}
+	v := neuroseal.VerifyOptions{Sealed: o.Sealed, Graph: o.Graph, Against: o.Against, Run: o.Run, Quantisers: o.Quantizers}
 	if withKey {
 		key := &keyFinder{u: u, opt: o.Key}
 		if o.FindKey {
@@ -141,6 +148,7 @@ func (r *verifyJSON) write(w io.Writer) {
 	rows := [][]string{r.files(), r.algebra(), r.forward(), r.key()}
 	ui.Table(w, "  ", rows)
 	r.writeForward(w)
+	r.writeQuantisers(w)
 	for _, m := range r.Mismatches {
 		fmt.Fprintf(w, "  %s %s\n", ui.No, mismatchText(m))
 	}
@@ -230,6 +238,22 @@ func (r *verifyJSON) writeForward(w io.Writer) {
 			equal += ", not finite"
 		}
 		rows = append(rows, []string{f.name, fmt.Sprint(f.Tokens), equal, fmt.Sprintf("%.3g", f.MaxDiff), fmt.Sprintf("%.3g", f.MaxAbs), fmt.Sprintf("%.3g", f.KL)})
+	}
+	ui.Table(w, "    ", rows)
+}
+
+// writeQuantisers prints what later quantisation by others finds.
+func (r *verifyJSON) writeQuantisers(w io.Writer) {
+	if len(r.Quantisers) == 0 {
+		return
+	}
+	rows := [][]string{{"QUANTISER", "BLOCKS", "OTHER CODES", "OTHER SCALES", "PROMISED"}}
+	for _, q := range r.Quantisers {
+		promised := "no"
+		if q.Promised {
+			promised = "yes"
+		}
+		rows = append(rows, []string{q.Quantiser, fmt.Sprint(q.Blocks), fmt.Sprint(q.Codes), fmt.Sprint(q.Scales), promised})
 	}
 	ui.Table(w, "    ", rows)
 }

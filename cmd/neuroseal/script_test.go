@@ -20,12 +20,13 @@ import (
 
 // TestScripts runs the command as users do. $MODEL is the demo model,
 // $FAMILIES a folder with a tiny checkpoint per family, $EXPORTED one with
-// checkpoints and their exported graphs, $ONNX one with ONNX models, $TABLE the
+// checkpoints and their exported graphs, $ONNX one with ONNX models, $QUANTISED one with quantised checkpoints, $TABLE the
 // built-in table of attacks; all are only read.
 func TestScripts(t *testing.T) {
 	model, families := fixture(t, "../../internal/demo/model"), fixture(t, "../../arch/testdata")
 	table := fixture(t, "../../arena/table.yaml")
 	exported, onnx := fixture(t, "../../pt2/testdata"), fixture(t, "../../onnx/testdata")
+	quantised := fixture(t, "../../quant/testdata")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -34,6 +35,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TABLE", table)
 			env.Setenv("EXPORTED", exported)
 			env.Setenv("ONNX", onnx)
+			env.Setenv("QUANTISED", quantised)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

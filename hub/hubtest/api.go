@@ -23,7 +23,7 @@ func (s *Server) hubMux() http.Handler {
 		case path == "api/whoami-v2":
 			s.whoami(w, r)
 		case path == "api/validate-yaml":
-			answer(w, http.StatusOK, map[string]any{"errors": []string{}, "warnings": []string{}})
+			s.validate(w, r)
 		case path == "api/repos/create" && r.Method == http.MethodPost:
 			s.create(w, r)
 		case path == "api/repos/delete" && r.Method == http.MethodDelete:
@@ -66,6 +66,20 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) (string, bool) {
 		refuse(w, http.StatusUnauthorized, "", "Invalid credentials in Authorization header")
 	}
 	return user, ok
+}
+
+// validate checks the head of a model card: here, that it has an end.
+func (s *Server) validate(w http.ResponseWriter, r *http.Request) {
+	var v struct{ Content string }
+	problems := []map[string]string{}
+	if json.NewDecoder(r.Body).Decode(&v) == nil && strings.HasPrefix(v.Content, "---\n") && !strings.Contains(v.Content[4:], "\n---") {
+		problems = append(problems, map[string]string{"message": "the metadata has no end"})
+	}
+	status := http.StatusOK
+	if len(problems) > 0 {
+		status = http.StatusBadRequest
+	}
+	answer(w, status, map[string]any{"errors": problems, "warnings": []string{}})
 }
 
 func (s *Server) whoami(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,8 @@ type Server struct {
 	served   int64 // bytes of file content sent
 	received int64 // bytes of file content taken
 	nextID   int
+	active   int        // requests under way
+	idle     *sync.Cond // active has changed
 }
 
 // object is content in memory or in a file.
@@ -95,6 +97,7 @@ type repo struct {
 func New() *Server {
 	s := &Server{repos: map[string]*repo{}, moved: map[string]string{}, tokens: map[string]string{},
 		objects: map[string]object{}, uploads: map[string]map[int][]byte{}, signed: map[string]int{}}
+	s.idle = sync.NewCond(&s.mu)
 	s.hub = serve("127.0.0.1", s.record("hub", s.hubMux()))
 	s.storage = serve("localhost", s.record("storage", s.storageMux()))
 	s.URL = s.hub.URL

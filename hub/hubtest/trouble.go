@@ -54,6 +54,7 @@ func (s *Server) Heal() {
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settle()
 	return slices.Clone(s.requests)
 }
 
@@ -73,6 +74,7 @@ func (s *Server) Count(server, method, part string) int {
 func (s *Server) Traffic() (sent, taken int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settle()
 	return s.served, s.received
 }
 
@@ -80,12 +82,24 @@ func (s *Server) Traffic() (sent, taken int64) {
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settle()
 	s.requests, s.served, s.received = nil, 0, 0
+}
+
+// settle waits until no request is under way: a client has its answer before the
+// server has written it down. The caller holds mu.
+func (s *Server) settle() {
+	for s.active > 0 {
+		s.idle.Wait()
+	}
 }
 
 // record notes every request and lets faults happen.
 func (s *Server) record(server string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.active++
+		s.mu.Unlock()
 		cw := &counter{ResponseWriter: w, status: http.StatusOK, limit: -1}
 		defer func() {
 			s.mu.Lock()
@@ -94,7 +108,9 @@ func (s *Server) record(server string, next http.Handler) http.Handler {
 			if server == "storage" && r.Method == http.MethodGet {
 				s.served += cw.bytes
 			}
+			s.active--
 			s.mu.Unlock()
+			s.idle.Broadcast()
 		}()
 		f := s.fault(server, r)
 		switch {

@@ -33,10 +33,16 @@ var mayImport = map[string][]string{
 	"gauge":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph"},
 	"diagram": {"graph", "gauge"},
 
+	// Formats of quantised weights.
+	"quant": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "gauge"},
+
 	// Leaves: what they know of the rest is bits, bytes and errors.
 	"tensor":   {"internal/dtype", "internal/fault"},
 	"keys":     {"internal/atomicdir", "internal/fault"},
 	"manifest": {"internal/fault", "keys"},
+	"hub":      {"internal/atomicdir", "internal/fault"},
+	// The hub that tests run against; nothing of the product imports it.
+	"hub/hubtest": {},
 
 	// Readers of exchange formats.
 	"internal/fold": {"graph"},
@@ -48,7 +54,7 @@ var mayImport = map[string][]string{
 		"keys", "manifest"},
 
 	"": {"diagram", "pt2", "internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
-		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "gguf", "onnx"},
+		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "gguf", "onnx", "quant"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
@@ -65,7 +71,7 @@ var mayImport = map[string][]string{
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"report":      {"internal/fault", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
-		"internal/ui", "keys", "manifest", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report"},
+		"internal/ui", "hub", "keys", "manifest", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report"},
 
 	// What the demo ships, and the programs that made it or measure the product.
 	"internal/demo":         {"internal/fault"},
@@ -74,6 +80,7 @@ var mayImport = map[string][]string{
 	"tools/specimens":       {"internal/fault", "arena/specimen"},
 	"tools/resistance":      {"", "arch", "gauge", "keys", "seal", "arena", "arena/attack", "arena/embedded", "arena/informed"},
 	"tools/bench-seal":      {"internal/atomicdir", "internal/dtype", "keys", "safetensors"},
+	"tools/bench-hub":       {"hub", "hub/hubtest"},
 	"tools/bench-train":     {"arch", "arena/train", "graph", "internal/dtype"},
 }
 

@@ -1,0 +1,121 @@
+//go:build interop
+
+package interop_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/neuroseal/neuroseal/manifest"
+)
+
+// runtimeRow is what a runtime made of one sealed quantised checkpoint.
+type runtimeRow struct {
+	Format      string  `json:"format"`
+	Sealed      string  `json:"sealed"`
+	Equal       bool    `json:"equal"`
+	Diff        float64 `json:"max_diff"`
+	Max         float64 `json:"max"`
+	Dequantised bool    `json:"dequantised"`
+	Error       string  `json:"error"`
+
+	profile  string
+	coverage float64
+}
+
+// loadable are the fixtures whose format transformers runs on a CPU with what
+// requirements.txt and compressed-tensors install; the others are shown as not run.
+var loadable = map[string]bool{
+	"nf4": true, "fp4": true, "int8": true, "fp8": true, "fp8-partial": true, "mxfp4": true, "ct-int4-group": true,
+	"ct-int8-channel": true, "ct-w8a8": true, "ct-fp8-channel": true, "ct-fp8-tensor": true, "ct-fp8-block": true,
+}
+
+// TestQuantisedRuntimes seals every quantised fixture and demands that
+// transformers computes the same logits, bit for bit. With RUNTIMES_REPORT set,
+// it writes the table of docs/runtimes.md there.
+func TestQuantisedRuntimes(t *testing.T) {
+	s := needPython(t)
+	if _, err := s.runPython("-c", "import bitsandbytes, compressed_tensors"); err != nil {
+		t.Skip("bitsandbytes and compressed-tensors are not installed: ", err)
+	}
+	dirs, err := filepath.Glob(filepath.Join("..", "quant", "testdata", "*", "config.json"))
+	if err != nil || len(dirs) < 20 {
+		t.Fatalf("fixtures: %d found, %v", len(dirs), err)
+	}
+	sealed := map[string]runtimeRow{}
+	args := []string{"quant_runtime.py"}
+	for _, d := range dirs {
+		src := filepath.Dir(d)
+		if filepath.Base(src) == "nf4-double" {
+			continue // refused
+		}
+		for _, profile := range []string{"portable", "strong"} {
+			out := filepath.Join(t.TempDir(), filepath.Base(src)+"-"+profile)
+			s.neuroseal(t, "lock", src, out, "--profile", profile, "--key-file", s.key, "-q")
+			data, err := os.ReadFile(filepath.Join(out, manifest.Name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := manifest.Parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sealed[out] = runtimeRow{profile: profile, coverage: m.Coverage}
+			args = append(args, src, out)
+		}
+	}
+	data, err := s.runPython(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []runtimeRow
+	for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
+		r := runtimeRow{}
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		was := sealed[r.Sealed]
+		r.profile, r.coverage = was.profile, was.coverage
+		rows = append(rows, r)
+		if loadable[r.Format] && (r.Error != "" || !r.Equal) {
+			t.Errorf("%s %s: %+v", r.Format, r.profile, r)
+		}
+		if r.Error == "" && !r.Equal {
+			t.Errorf("%s %s: logits differ by %g of %g", r.Format, r.profile, r.Diff, r.Max)
+		}
+	}
+	if len(rows) != len(sealed) {
+		t.Errorf("%d results for %d checkpoints", len(rows), len(sealed))
+	}
+	if path := os.Getenv("RUNTIMES_REPORT"); path != "" {
+		if err := os.WriteFile(path, runtimeTable(rows), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runtimeTable is the table of docs/runtimes.md.
+func runtimeTable(rows []runtimeRow) []byte {
+	var b strings.Builder
+	b.WriteString("| Runtime | Fixture | Profile | Coverage | Logits |\n|---|---|---|---|---|\n")
+	for _, r := range rows {
+		result := "identical"
+		switch {
+		case r.Error != "":
+			result = "not run here: " + strings.ReplaceAll(strings.SplitN(r.Error, "\n", 2)[0], "|", "/")
+		case !r.Equal:
+			result = fmt.Sprintf("differ by %.2g of %.2g", r.Diff, r.Max)
+		}
+		how := "transformers, CPU"
+		if r.Dequantised {
+			how += ", dequantised on loading"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %.1f%% | %s |\n", how, r.Format, r.profile, 100*r.coverage, result)
+	}
+	return []byte(b.String())
+}
