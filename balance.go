@@ -11,10 +11,12 @@ import (
 	"github.com/neuroseal/neuroseal/internal/dtype"
 )
 
-// level is the mean square of the elements that carry a class with one sign.
+// level is the mean square of the elements that carry a class with one sign,
+// and with which coefficient they do.
 type level struct {
 	sum   float64
 	count float64
+	coef  float64 // size; 0 before any element
 }
 
 // even moves the classes that mine names, of the chosen groups, to where both
@@ -71,14 +73,15 @@ func (u *undoer) even(ctx context.Context, choose func(group int) bool, mine fun
 				if !counts(g, sg.Group) {
 					continue
 				}
-				side := 0
+				side, coef := 0, float64(sg.Coef)
 				if sg.Coef < 0 {
-					side = 1
+					side, coef = 1, -coef
 				}
 				for k := range sg.Count {
 					l := &levels[sg.Group][sg.First+k/sg.Div][side]
 					l.sum += s.sum[i][sg.Start+k]
 					l.count += s.count[i][sg.Start+k]
+					l.coef = max(l.coef, coef)
 				}
 			}
 		}
@@ -107,11 +110,11 @@ func correction(l [2]level) int16 {
 	down, hasDown := size(l[1])
 	switch {
 	case hasUp && hasDown:
-		return int16(math.Round((down - up) / 2))
+		return int16(math.Round((down - up) / (l[0].coef + l[1].coef)))
 	case hasUp:
-		return int16(math.Round(-up))
+		return int16(math.Round(-up / l[0].coef))
 	case hasDown:
-		return int16(math.Round(down))
+		return int16(math.Round(down / l[1].coef))
 	}
 	return 0
 }

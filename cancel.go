@@ -43,7 +43,10 @@ func (v *verifier) cancels(ctx context.Context, orig *model) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	f := newFinder(sol, orig.ck, v.ck)
+	if err := v.unmove(); err != nil {
+		return false, err
+	}
+	f := newFinder(sol, orig.ck, v.ck, v.readSealed)
 	if err := f.find(ctx); err != nil {
 		return false, err
 	}
@@ -103,7 +106,7 @@ func (v *verifier) scaled(ctx context.Context, orig *checkpoint.Checkpoint, sol 
 		mu.Unlock()
 		s, _ := v.ck.Tensor(t.Name)
 		got := make([]byte, len(buf))
-		if err := v.ck.ReadAt(s, got, offsetOf(t, start)); err != nil {
+		if err := v.readSealed(s, got, offsetOf(t, start)); err != nil {
 			return err
 		}
 		if ed != nil && ed.Edit(start, buf) != nil || !bytes.Equal(got, buf) {
@@ -164,14 +167,15 @@ func (v *verifier) sameEpsilon(orig *model, conf []byte, sol *gauge.Solution, e 
 type finder struct {
 	sol        *gauge.Solution
 	orig, seal *checkpoint.Checkpoint
+	read       reading // of the sealed weights, in the original's order
 	e          [][]int16
 	neg        [][]bool // nil for groups that must be positive
 	known      [][]bool
 	even       bool // learn from even powers, which say nothing of signs
 }
 
-func newFinder(sol *gauge.Solution, orig, sealed *checkpoint.Checkpoint) *finder {
-	f := &finder{sol: sol, orig: orig, seal: sealed}
+func newFinder(sol *gauge.Solution, orig, sealed *checkpoint.Checkpoint, read reading) *finder {
+	f := &finder{sol: sol, orig: orig, seal: sealed, read: read}
 	for _, g := range sol.Groups {
 		f.e = append(f.e, make([]int16, g.Classes))
 		f.known = append(f.known, make([]bool, g.Classes))
@@ -331,11 +335,11 @@ func (f *finder) worth(terms []term, settled []map[int]bool, r, width int) bool 
 // row compares one row and settles what exactly one unknown explains.
 func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width int) (learnt bool, err error) {
 	s, _ := f.seal.Tensor(name)
-	a, d, err := rowBytes(f.orig, o, r, width)
+	a, d, err := rowBytes(f.orig.ReadAt, o, r, width)
 	if err != nil {
 		return false, err
 	}
-	b, _, err := rowBytes(f.seal, s, r, width)
+	b, _, err := rowBytes(f.read, s, r, width)
 	if err != nil {
 		return false, err
 	}
@@ -381,12 +385,15 @@ func (f *finder) row(name string, o checkpoint.Tensor, terms []term, r, width in
 	return learnt, nil
 }
 
+// reading reads a part of a tensor, from a byte on.
+type reading func(t checkpoint.Tensor, p []byte, off int64) error
+
 // rowBytes reads one row of a tensor that is seen as rows of the given width:
 // its elements as they stand there, those of a format of its own as fp32.
-func rowBytes(ck *checkpoint.Checkpoint, t checkpoint.Tensor, r, width int) ([]byte, dtype.DType, error) {
+func rowBytes(read reading, t checkpoint.Tensor, r, width int) ([]byte, dtype.DType, error) {
 	off := offsetOf(t, int64(r)*int64(width))
 	p := make([]byte, offsetOf(t, int64(width)))
-	if err := ck.ReadAt(t, p, off); err != nil || t.Format == nil {
+	if err := read(t, p, off); err != nil || t.Format == nil {
 		return p, t.DType, err
 	}
 	x := make([]float32, width)

@@ -145,7 +145,7 @@ func (d *Detection) gains(sol *gauge.Solution, stats map[string]*dtype.Stats) {
 	for i := range sol.Tensors {
 		t := &sol.Tensors[i]
 		s := stats[t.Name]
-		if len(t.Shape) != 1 || s == nil || !s.Finite() || !isGain(sol, t) {
+		if len(t.Shape) != 1 || s == nil || !s.Finite() || !isGain(sol, t) || strings.HasSuffix(t.Name, ".bias") { // a bias has no usual size
 			continue
 		}
 		if level := math.Log2(s.SumSq/float64(s.N)) / 2; math.Abs(level) > gainLimit {

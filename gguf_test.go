@@ -458,3 +458,56 @@ func TestReplaced(t *testing.T) {
 type oneByte struct{ r io.Reader }
 
 func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:1]) }
+
+// TestGGUFNoRoom: where scales stand at the end of fp16's range, the classes
+// that would have to move them stay, and are counted; what can move still does.
+func TestGGUFNoRoom(t *testing.T) {
+	source := blockSource(t)[gguf.Q8_0]
+	w := llamaGGUF(gguf.Q8_0, source, 1.0/64)
+	for i := range w.tensors {
+		x := &w.tensors[i]
+		if x.name != "blk.0.attn_q.weight" && x.name != "blk.1.ffn_down.weight" {
+			continue
+		}
+		binary.LittleEndian.PutUint16(x.data, 0x7bff) // fp16's largest number,
+		clear(x.data[2:34])                           // of a block of zeros
+	}
+	src := filepath.Join(t.TempDir(), "model.gguf")
+	w.write(t, src, 0, len(w.tensors), 0)
+	m := sealsGGUF(t, src, LockOptions{})
+	for _, x := range m.Tensors {
+		if x.Name == "blk.1.ffn_down.weight" {
+			lo, hi := 0, 0
+			for _, term := range x.Terms {
+				for _, s := range term.Segments {
+					g := m.Groups[s[2]]
+					a, b := s[5]*(g.Offsets[0]+g.Lo), s[5]*(g.Offsets[0]+g.Hi)
+					lo, hi = lo+min(a, b), hi+max(a, b)
+				}
+			}
+			if hi > 0 {
+				t.Errorf("%s may grow: %d to %d", x.Name, lo, hi)
+			}
+		}
+	}
+	t.Logf("coverage %.3f, holes %v", m.Coverage, m.Holes)
+}
+
+// TestGGUFMixed: types mixed as llama.cpp mixes them.
+func TestGGUFMixed(t *testing.T) {
+	source := blockSource(t)
+	w := llamaGGUF(gguf.Q4_K, source[gguf.Q4_K], 1.0/64)
+	for ty, names := range map[gguf.Type][]string{gguf.Q6_K: {"output.weight", "blk.0.attn_v.weight"}, gguf.Q8_0: {"token_embd.weight"}, gguf.IQ4XS: {"blk.1.ffn_down.weight"}} {
+		other := llamaGGUF(ty, source[ty], 1.0/64)
+		for i := range w.tensors {
+			if slices.Contains(names, w.tensors[i].name) {
+				w.tensors[i] = other.tensors[i]
+			}
+		}
+	}
+	src := filepath.Join(t.TempDir(), "model.gguf")
+	w.write(t, src, 0, len(w.tensors), 0)
+	if m := sealsGGUF(t, src, LockOptions{}); m.Coverage < 0.9 {
+		t.Errorf("%.0f%% of the parameters move", 100*m.Coverage)
+	}
+}

@@ -37,6 +37,7 @@ type LockOptions struct {
 	Slots []keys.Slot  // go into the manifest
 
 	Include, Exclude []string // groups by kind or by id, with wildcards
+	Permute          bool     // of method gauge: channels, heads and experts change places, too; exact but for the order of sums
 	Signs            bool     // of method gauge: factors may be negative, too, where the network is odd in them
 
 	Force         bool // replace an output that is not empty
@@ -126,10 +127,19 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := refuseAdapter(m.ck); err != nil {
+		m.ck.Close()
+		return nil, err
+	}
 	if m.quant != nil && o.Method != seal.Gauge {
 		m.ck.Close()
 		return nil, fault.New(fault.Usage, "method %s rounds, which scales of quantised weights do not bear", o.Method).
 			WithHint("use the default method")
+	}
+	if m.quant != nil && o.Permute {
+		m.ck.Close()
+		return nil, fault.New(fault.Usage, "permutations would change the codes of quantised weights, which stay as they are").
+			WithHint("leave --permute out, or seal the unquantised checkpoint")
 	}
 	return &locker{o: o, m: m, measure: m}, nil
 }
@@ -168,8 +178,8 @@ func (o *LockOptions) defaults() error {
 		if o.Profile != "" {
 			return fault.New(fault.Usage, "method %s has no profiles", o.Method)
 		}
-		if o.Signs {
-			return fault.New(fault.Usage, "method %s has no signs", o.Method).WithHint("use method gauge")
+		if o.Signs || o.Permute {
+			return fault.New(fault.Usage, "method %s has no signs and no permutations", o.Method).WithHint("use method gauge")
 		}
 	default:
 		return fault.New(fault.Usage, "method %q: use gauge, static or dynamic", o.Method)
@@ -192,6 +202,7 @@ type locker struct {
 	sol     *gauge.Solution // after the profile's blocks
 	stored  *gauge.Solution // of the tensors that stand in the file
 	seal    seal.Plan
+	places  *gauge.Permutations // what changes places; nil: nothing
 	real    []seal.RealFactor
 	conf    []byte // config.json of the output; nil: unchanged
 	man     *manifest.Manifest
@@ -249,7 +260,7 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 		return err
 	}
 	l.m.describe(tensors)
-	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.stored, Tensors: tensors}
+	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.stored, Tensors: tensors, Growing: l.m.growing()}
 	if f.Eps, err = l.m.epsilons(l.sol.Eps); err != nil {
 		return err
 	}
@@ -278,7 +289,10 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 	if err := l.residual(); err != nil {
 		return err
 	}
-	return l.record(ranges)
+	if err := l.record(ranges); err != nil {
+		return err
+	}
+	return l.permute()
 }
 
 // residual edits the config for the residual group's exponent.
@@ -304,6 +318,9 @@ func (l *locker) record(r *seal.Ranges) error {
 	if f := l.m.quant.Formats(); f != nil {
 		l.man.Promise.Quantisers = []string{}
 		l.man.Notes = append(l.man.Notes, "quantised, and sealed in its scales: "+strings.Join(f, "; "))
+	}
+	if note := l.m.halfNote(l.o.Profile); note != "" {
+		l.man.Notes = append(l.man.Notes, note)
 	}
 	if l.o.Profile == seal.Portable && !r.Growth {
 		l.man.Notes = append(l.man.Notes, "no growth form: this network has no norm gain and no residual stream that may move, so some matrices shrink; later conversion to fp16 or to quantisers with fp16 scales is not promised to be exact")

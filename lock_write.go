@@ -83,7 +83,7 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 	if l.o.Method == seal.Gauge {
 		e, neg = l.seal.Exponents(l.o.Key), l.seal.Signs(l.o.Key)
 	}
-	return func(t checkpoint.Tensor) checkpoint.Editor {
+	scale := func(t checkpoint.Tensor) checkpoint.Editor {
 		if p := moves[t.Name]; p != nil {
 			if l.o.Method == seal.Gauge {
 				return factorsOf(p, t, e, neg, 1)
@@ -94,6 +94,10 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 		}
 		return nil
 	}
+	if r := newReorder(l.m.ck, l.places, l.o.Key); r != nil {
+		return func(t checkpoint.Tensor) checkpoint.Editor { return r.sealed(t, scale) }
+	}
+	return scale
 }
 
 // files records the digests of all files, and of the original as a whole.

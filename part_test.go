@@ -112,9 +112,13 @@ func TestPartsEqualWhole(t *testing.T) {
 	for _, typ := range arch.Types() {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
+			needsFixture(t, typ)
 			locked := 0
 			rapid.Check(t, func(rt *rapid.T) {
 				d := func(label string, n int) int { return rapid.IntRange(0, n-1).Draw(rt, label) }
+				if !worthwhile(typ, d) {
+					return
+				}
 				c := drawTiny(typ, d)
 				c.shards = 1 + d("shards", 5)
 				o := LockOptions{Time: time.Unix(1e9, 0), AllowSealed: true}

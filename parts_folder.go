@@ -72,6 +72,7 @@ type partsSetup struct {
 	Include       []string    `json:"include"`
 	Exclude       []string    `json:"exclude"`
 	Signs         bool        `json:"signs"`
+	Permute       bool        `json:"permute"`
 	AllowUnsealed bool        `json:"allow-unsealed"`
 	AllowSealed   bool        `json:"allow-sealed"`
 	Key           string      `json:"key"`    // its public check; "": none is used
@@ -90,7 +91,7 @@ func (l *locker) setup() partsSetup {
 	s := partsSetup{
 		Schema: partsSchema, Tool: "neuroseal " + Version, Method: l.o.Method, Profile: string(l.o.Profile), Scale: l.o.Scale,
 		Include: append([]string{}, l.o.Include...), Exclude: append([]string{}, l.o.Exclude...),
-		Signs: l.o.Signs, AllowUnsealed: l.o.AllowUnsealed, AllowSealed: l.o.AllowSealed, Config: hexSum(l.m.conf),
+		Signs: l.o.Signs, Permute: l.o.Permute, AllowUnsealed: l.o.AllowUnsealed, AllowSealed: l.o.AllowSealed, Config: hexSum(l.m.conf),
 	}
 	if l.o.Method != seal.Static {
 		s.Key = l.o.Key.Check()

@@ -61,9 +61,13 @@ func TestRandomCheckpoints(t *testing.T) {
 	for _, typ := range arch.Types() {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
+			needsFixture(t, typ)
 			var count tally
 			rapid.Check(t, func(rt *rapid.T) {
 				d := func(label string, n int) int { return rapid.IntRange(0, n-1).Draw(rt, label) }
+				if !worthwhile(typ, d) {
+					return
+				}
 				roundTrip(rt, drawTiny(typ, d), d, &count)
 			})
 			refused := 0

@@ -58,7 +58,7 @@ func (m *model) still(sol *gauge.Solution) map[int]bool {
 	for i := range sol.Tensors {
 		tensors[sol.Tensors[i].Name] = &sol.Tensors[i]
 	}
-	for name, inputs := range m.inputs() {
+	for name, inputs := range m.inputs(func(w *quant.Weight) bool { return w.Still || w.Input != "" }) {
 		w := m.quant.Weight(name)
 		factors, uniform := movesOf(sol, inputs)
 		for _, f := range factors {
@@ -70,14 +70,22 @@ func (m *model) still(sol *gauge.Solution) map[int]bool {
 	return out
 }
 
-// inputs lists the values that those quantised weights multiply which the
-// runtime quantises, too.
-func (m *model) inputs() map[string][]graph.ID {
+// growing lists the values that must not shrink.
+func (m *model) growing() (out []graph.ID) {
+	for _, in := range m.inputs(func(w *quant.Weight) bool { return w.Dynamic }) {
+		out = append(out, in...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// inputs lists the values that the quantised weights of some kind multiply.
+func (m *model) inputs(kind func(*quant.Weight) bool) map[string][]graph.ID {
 	g := m.net.Graph
 	out := map[string][]graph.ID{}
 	from := map[graph.ID]string{} // such weights, and moves of them
 	for name, id := range g.Weights() {
-		if w := m.quant.Weight(name); w != nil && (w.Still || w.Input != "") {
+		if w := m.quant.Weight(name); w != nil && kind(w) {
 			from[id] = name
 		}
 	}
@@ -128,7 +136,7 @@ func (m *model) stored(sol *gauge.Solution) (*gauge.Solution, error) {
 	if m.quant == nil {
 		return sol, nil
 	}
-	inputs := m.inputs()
+	inputs := m.inputs(func(w *quant.Weight) bool { return w.Input != "" })
 	out, err := m.quant.Stored(sol, func(weight string) []gauge.Factor {
 		factors, _ := movesOf(sol, inputs[weight])
 		return factors

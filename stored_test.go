@@ -64,6 +64,9 @@ func keptCodes(t *testing.T, o LockOptions) {
 		for _, s := range a.quant.Weight(n).Scales {
 			scales[s.Tensor] = true
 		}
+		if in := a.quant.Weight(n).Input; in != "" {
+			scales[in] = true
+		}
 	}
 	changed := 0
 	for _, x := range a.ck.Tensors() {
@@ -102,6 +105,40 @@ func opened(t *testing.T, path string) *model {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// TestGrowing: where a runtime finds the scales of activations itself, no factor
+// makes these smaller.
+func TestGrowing(t *testing.T) {
+	for _, name := range []string{"fp8", "ct-w8a8", "ct-fp8-channel"} {
+		for _, p := range []seal.Profile{seal.Portable, seal.Strong, seal.Max} {
+			o := LockOptions{Source: filepath.Join("quant", "testdata", name), Output: filepath.Join(t.TempDir(), "out"), Profile: p, DryRun: true}
+			res, err := Lock(context.Background(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := decodePlan(res.Manifest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := opened(t, o.Source)
+			defer m.ck.Close()
+			sol, err := m.solve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			factors, _ := movesOf(sol, m.growing())
+			if len(factors) == 0 {
+				t.Fatalf("%s: nothing moves an input", name)
+			}
+			for _, f := range factors {
+				lo, hi := plan.Groups[f.Group].Span()
+				if min(f.Coef*lo, f.Coef*hi) < 0 {
+					t.Errorf("%s %s: group %s moves an input by 2^%d", name, p, plan.Groups[f.Group].ID, min(f.Coef*lo, f.Coef*hi))
+				}
+			}
+		}
+	}
 }
 
 // TestUndoQuantised: re-balancing works on scales as on weights, and what it
@@ -145,6 +182,9 @@ func TestQuantisedRefused(t *testing.T) {
 	nf4, mx := filepath.Join("quant", "testdata", "nf4"), filepath.Join("quant", "testdata", "mxfp4")
 	if err := lock(LockOptions{Source: nf4, Method: seal.Static}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("static: %v", err)
+	}
+	if err := lock(LockOptions{Source: nf4, Permute: true}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("permutations: %v", err)
 	}
 	_, err := LockPart(ctx, LockOptions{Source: mx, Output: filepath.Join(t.TempDir(), "out")}, Part{1, 1})
 	if fault.KindOf(err) != fault.Usage {

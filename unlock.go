@@ -126,12 +126,20 @@ func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manife
 	}
 	if man.Method == string(seal.Gauge) {
 		e, neg := plan.Exponents(k), plan.Signs(k)
-		return func(t checkpoint.Tensor) checkpoint.Editor {
+		scale := func(t checkpoint.Tensor) checkpoint.Editor {
 			if p := moves[t.Name]; p != nil {
 				return factorsOf(p, t, e, neg, -1)
 			}
 			return nil
-		}, nil
+		}
+		places, err := decodePermute(man, ck)
+		if err != nil {
+			return nil, err
+		}
+		if r := newReorder(ck, places, k); r != nil {
+			return func(t checkpoint.Tensor) checkpoint.Editor { return r.original(t, scale) }, nil
+		}
+		return scale, nil
 	}
 	f := seal.RealFactors(planGroups(plan), seal.Method(man.Method), man.Scale, k)
 	return func(t checkpoint.Tensor) checkpoint.Editor {

@@ -2,6 +2,7 @@ package arch
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/neuroseal/neuroseal/graph"
 )
@@ -88,7 +89,7 @@ func bert(m *model) []graph.ID {
 	}
 	const head = "cls.predictions."
 	var out []graph.ID
-	tops := m.tops(top{"cls.seq_relationship", pooled}, top{"classifier", pooled}, top{"qa_outputs", x})
+	tops := m.tops(append(m.classified("classifier", x, pooled), top{"cls.seq_relationship", pooled}, top{"qa_outputs", x})...)
 	if m.has(head+"transform.dense.weight") || p != "" && len(tops) == 0 {
 		out = append(out, m.vocabulary(x, head+"transform.dense", head+"transform.LayerNorm", head+"decoder", head+"bias",
 			p+"embeddings.word_embeddings.weight", e, e.act))
@@ -107,6 +108,19 @@ func bert(m *model) []graph.ID {
 type top struct {
 	name string
 	x    graph.ID
+}
+
+// classified is a classifier, of each token or of what was pooled from the
+// first: the class says which, not the tensors, since a checkpoint may keep a
+// pooler that its class does not read. Of an unknown class, it is both.
+func (m *model) classified(name string, tokens, pooled graph.ID) []top {
+	switch c := m.class(); {
+	case tokens == pooled, strings.HasSuffix(c, "ForTokenClassification"):
+		return []top{{name, tokens}}
+	case strings.HasSuffix(c, "ForSequenceClassification"), strings.HasSuffix(c, "ForMultipleChoice"):
+		return []top{{name, pooled}}
+	}
+	return []top{{name, tokens}, {name, pooled}}
 }
 
 // tops applies the heads that the checkpoint has.
@@ -137,7 +151,11 @@ func roberta(m *model) []graph.ID {
 	at := m.AddScalar(m.Mul(m.CumSum(there), there), float64(pad))
 	x := m.encode(e, p, m.Embedding(m.Weight(p+"embeddings.position_embeddings.weight", rows, m.hidden), at), ids)
 	var out []graph.ID
-	tops := m.tops(top{"qa_outputs", x}, top{"classifier", x})
+	pooler, pooled := m.has(p+"pooler.dense.weight"), x
+	if pooler {
+		pooled = m.pool(x, p+"pooler")
+	}
+	tops := m.tops(append(m.classified("classifier", x, pooled), top{"qa_outputs", x})...)
 	switch {
 	case m.has("classifier.dense.weight"):
 		m.Scope("classifier", -1)
@@ -151,8 +169,8 @@ func roberta(m *model) []graph.ID {
 	if len(out) == 0 {
 		out = append(out, x)
 	}
-	if m.has(p + "pooler.dense.weight") {
-		out = append(out, m.pool(x, p+"pooler"))
+	if pooler {
+		out = append(out, pooled)
 	}
 	return out
 }
@@ -188,7 +206,7 @@ func distilbert(m *model) []graph.ID {
 		m.Scope("pre_classifier", -1)
 		classes = m.Apply(graph.OpReLU, m.linear(m.first(x), "pre_classifier", m.hidden, true))
 	}
-	if tops := m.tops(top{"classifier", classes}, top{"qa_outputs", x}); len(tops) > 0 {
+	if tops := m.tops(append(m.classified("classifier", x, classes), top{"qa_outputs", x})...); len(tops) > 0 {
 		return tops
 	}
 	return []graph.ID{m.vocabulary(x, "vocab_transform", "vocab_layer_norm", "vocab_projector", "vocab_projector.bias", embed, e, e.act)}

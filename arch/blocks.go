@@ -164,6 +164,7 @@ func (c *config) null(key string) bool {
 // rotary sets the rotary embedding.
 func (m *model) rotary(a *attention, p ropeParams) {
 	a.rope = m.rope(p, a.dim)
+	a.rope.pairs = m.opt.views != nil && m.opt.views.pairs
 	a.cos, a.sin = a.rope.tables(m)
 }
 

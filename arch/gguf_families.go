@@ -121,17 +121,7 @@ func (g *ggufModel) decoder(model string) map[string]any {
 func ggufLlama(g *ggufModel) map[string]any {
 	conf := g.decoder("llama")
 	g.fullRope()
-	for _, end := range []string{".weight", ".bias"} {
-		for part, heads := range map[string]int{"q": g.heads, "k": g.kv} {
-			g.each("attn_"+part+end, func(stored, layer string, shape []int) {
-				if n := len(shape); heads < 1 || n < 1 || n > 2 || shape[0]%(2*heads) != 0 {
-					g.failf("tensor %s of shape %v for %d heads", stored, shape, heads)
-					return
-				}
-				g.views.halves(layer+"self_attn."+part+"_proj"+end, stored, heads)
-			})
-		}
-	}
+	g.views.pairs = true
 	conf["attention_bias"], conf["mlp_bias"] = g.stores("attn_q.bias"), g.stores("ffn_up.bias")
 	n, k := g.count("expert_count", 0), g.count("expert_used_count", 0)
 	if n == 0 {
@@ -253,8 +243,7 @@ func ggufOLMo2(g *ggufModel) map[string]any {
 	return conf
 }
 
-// ggufGPTOSS: gate and up stand apart, [E,out,in]; the Hub interleaves them,
-// [E,in,2·out].
+// ggufGPTOSS: gate and up stand apart, [E,out,in], where the Hub interleaves them.
 func ggufGPTOSS(g *ggufModel) map[string]any {
 	conf := g.decoder("gpt_oss")
 	g.fullRope()
@@ -267,50 +256,20 @@ func ggufGPTOSS(g *ggufModel) map[string]any {
 		conf["rope_scaling"] = map[string]any{"rope_type": "default"}
 	}
 	g.each("attn_sinks.weight", func(stored, layer string, shape []int) { g.views.same(layer+"self_attn.sinks", stored, shape) })
-	for end, rank := range map[string]int{".weight": 3, ".bias": 2} {
+	for _, end := range []string{".weight", ".bias"} {
 		for _, part := range []string{"gate", "up", "down"} {
-			if !g.ranked("ffn_"+part+"_exps"+end, rank) {
+			tensor := "ffn_" + part + "_exps" + end
+			if !g.ranked(tensor, map[string]int{".weight": 3, ".bias": 2}[end]) {
 				return conf
 			}
+			g.each(tensor, func(stored, layer string, s []int) {
+				for e := range s[0] {
+					g.views.part(layer+"mlp.experts."+strconv.Itoa(e)+"."+part+"_proj"+end, stored, e)
+				}
+			})
 		}
 	}
-	g.each("ffn_gate_exps.weight", func(stored, layer string, s []int) {
-		at := stored[:len(stored)-len("ffn_gate_exps.weight")]
-		g.views.byName[layer+"mlp.experts.gate_up_proj"] = view{[]int{s[0], s[2], 2 * s[1]}, interleaved(at, ".weight", s)}
-	})
-	g.each("ffn_gate_exps.bias", func(stored, layer string, s []int) {
-		at := stored[:len(stored)-len("ffn_gate_exps.bias")]
-		g.views.byName[layer+"mlp.experts.gate_up_proj_bias"] = view{[]int{s[0], 2 * s[1]}, interleaved(at, ".bias", s)}
-	})
-	g.each("ffn_down_exps.weight", func(stored, layer string, s []int) {
-		g.views.byName[layer+"mlp.experts.down_proj"] = view{[]int{s[0], s[2], s[1]}, func(b *graph.Builder, leaf func(string) graph.ID) graph.ID {
-			return b.Transpose(leaf(stored), 0, 2, 1)
-		}}
-	})
-	g.each("ffn_down_exps.bias", func(stored, layer string, s []int) {
-		g.views.same(layer+"mlp.experts.down_proj_bias", stored, s)
-	})
 	return conf
-}
-
-// interleaved joins gate and up [E,out,in] or [E,out], element by element of out,
-// which becomes the last axis.
-func interleaved(at, end string, s []int) func(*graph.Builder, func(string) graph.ID) graph.ID {
-	return func(b *graph.Builder, leaf func(string) graph.ID) graph.ID {
-		var both []graph.ID
-		for _, part := range []string{"gate", "up"} {
-			x := leaf(at + "ffn_" + part + "_exps" + end)
-			if len(s) == 3 {
-				x = b.Transpose(x, 0, 2, 1)
-			}
-			both = append(both, b.Reshape(x, append(b.Shape(x), 1)...))
-		}
-		x := b.Concat(len(s), both...)
-		if len(s) == 3 {
-			return b.Reshape(x, s[0], s[2], 2*s[1])
-		}
-		return b.Reshape(x, s[0], 2*s[1])
-	}
 }
 
 func ggufStarCoder2(g *ggufModel) map[string]any {

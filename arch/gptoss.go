@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/neuroseal/neuroseal/graph"
@@ -58,6 +59,9 @@ func (m *model) attendSinks(x graph.ID, name string, a attention, window int) gr
 
 // clamped computes all experts at once.
 func (m *model) clamped(x graph.ID, name string, e clampedExperts) graph.ID {
+	if m.has(name + ".experts.0.gate_proj.weight") {
+		return m.clampedApart(x, name, e)
+	}
 	n, t := e.router.n, m.opt.Tokens
 	p := m.route(x, name, e.router)
 	bias := func(y graph.ID, part string, dim int) graph.ID {
@@ -71,4 +75,29 @@ func (m *model) clamped(x graph.ID, name string, e clampedExperts) graph.ID {
 	h = m.Mul(m.AddScalar(up, 1), h)
 	h = bias(m.eachExpert(h, name+".experts.down_proj", m.hidden, false), "down_proj", m.hidden)
 	return m.blend(h, p)
+}
+
+// clampedApart computes experts one by one, of checkpoints that hold gate and
+// up apart.
+func (m *model) clampedApart(x graph.ID, name string, e clampedExperts) graph.ID {
+	if m.needed += 6 * e.router.n; m.needed > len(m.shapes) {
+		m.failf("config.json: its experts need %d tensors and more, but the checkpoint holds %d", m.needed, len(m.shapes))
+		return x
+	}
+	p := m.route(x, name, e.router)
+	var y graph.ID
+	for i := range e.router.n {
+		at := fmt.Sprintf("%s.experts.%d.", name, i)
+		gate := m.Clamp(m.linear(x, at+"gate_proj", e.dim, true), math.Inf(-1), e.limit)
+		up := m.Clamp(m.linear(x, at+"up_proj", e.dim, true), -e.limit, e.limit)
+		h := m.Mul(gate, m.Apply(graph.OpSigmoid, m.MulScalar(gate, e.alpha)))
+		h = m.linear(m.Mul(m.AddScalar(up, 1), h), at+"down_proj", m.hidden, true)
+		h = m.Mul(h, m.Slice(p, 1, i, i+1))
+		if i == 0 {
+			y = h
+		} else {
+			y = m.Add(y, h)
+		}
+	}
+	return y
 }

@@ -12,6 +12,7 @@ type views struct {
 	stored map[string][]int // the checkpoint's own tensors
 	byName map[string]view  // by the Hub's name
 	kept   []string         // stored tensors that decide what is computed and never move
+	pairs  bool             // rotary pairs stand side by side, (2i, 2i+1), which the Hub has as (i, i+dim/2)
 	gains  bool             // norms that the Hub stores as 1+w stand as what they multiply with
 }
 
@@ -71,17 +72,6 @@ func (v *views) transposed(name, stored string) {
 	s := v.stored[stored]
 	v.byName[name] = view{[]int{s[1], s[0]}, func(b *graph.Builder, leaf func(string) graph.ID) graph.ID {
 		return b.Transpose(leaf(stored), 1, 0)
-	}}
-}
-
-// halves shows rows of heads whose rotary pairs stand side by side, (2i, 2i+1),
-// as the Hub has them, (i, i+dim/2).
-func (v *views) halves(name, stored string, heads int) {
-	shape := v.stored[stored]
-	v.byName[name] = view{shape, func(b *graph.Builder, leaf func(string) graph.ID) graph.ID {
-		split := append([]int{heads, shape[0] / heads / 2, 2}, shape[1:]...)
-		perm := []int{0, 2, 1, 3}[:len(split)]
-		return b.Reshape(b.Transpose(b.Reshape(leaf(stored), split...), perm...), shape...)
 	}}
 }
 

@@ -24,12 +24,13 @@ const (
 
 // Open opens the checkpoint at path: a folder with an index and its shards,
 // with a model.safetensors, or with one other *.safetensors; or a single
-// .safetensors file. An index decides over all other safetensors files. Index
-// and shards must agree both ways.
+// .safetensors file. An index decides over all other safetensors files, but for
+// a model.safetensors that it does not name: transformers would load that one.
+// Index and shards must agree both ways.
 //
 // A file or tensor that is missing, misplaced, truncated or corrupt gives
-// fault.Mismatch; a checkpoint in pickles or in another format, and an index
-// that names a file outside its folder, fault.Unsupported.
+// fault.Mismatch; a checkpoint in pickles or in another format, one that is there
+// twice, and an index that names a file outside its folder, fault.Unsupported.
 func Open(path string) (*Checkpoint, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -98,7 +99,12 @@ func (c *Checkpoint) findShards(files []File) ([]string, []safetensors.IndexEntr
 	}
 	switch {
 	case has[indexName]:
-		return c.readIndex(has)
+		shards, index, err := c.readIndex(has)
+		if err == nil && has[singleName] && !slices.Contains(shards, singleName) {
+			err = fault.New(fault.Unsupported, "%s holds both %s and %s, which does not name it; runtimes differ in which they load", c.root, singleName, indexName).
+				WithHint("remove the one that is not the model")
+		}
+		return shards, index, err
 	case c.skips(indexName) != "":
 		return nil, nil, fault.New(fault.Mismatch, "%s: %s", c.path(indexName), c.skips(indexName))
 	case has[singleName]:

@@ -132,6 +132,9 @@ func TestOpenRefuses(t *testing.T) {
 		{"corrupt shard", func(t *testing.T, dir string) {
 			put(t, dir, shard2, binary.LittleEndian.AppendUint64(nil, 1<<40))
 		}, []string{shard2, "byte 0"}, fault.Mismatch},
+		{"shards and a single file", func(t *testing.T, dir string) {
+			put(t, dir, singleName, shardFile(t, tensor("a", dtype.F32, 2), tensor("b", dtype.F32, 2)))
+		}, []string{singleName, indexName, "runtimes differ"}, fault.Unsupported},
 		{"shard is a folder", func(t *testing.T, dir string) {
 			remove(shard2)(t, dir)
 			os.Mkdir(filepath.Join(dir, shard2), 0o755)

@@ -132,12 +132,17 @@ func sixBits(p []byte) (scale, least [8]float32) {
 func dequantise4K(dst []float32, b []byte) {
 	d, dmin := f16(b, 0), f16(b, 2)
 	scale, least := sixBits(b[4:16])
-	qs := b[16:]
-	for g := range 8 {
-		dl, ml := d*scale[g], dmin*least[g]
-		for j := range 32 {
-			q := qs[g/2*32+j] >> (g % 2 * 4) & 15
-			dst[32*g+j] = float32(dl*float32(q)) - ml
+	var low, high [16]float32 // the numbers that codes stand for
+	for c := range 4 {
+		for k, t := range []*[16]float32{&low, &high} {
+			dl, ml := d*scale[2*c+k], dmin*least[2*c+k]
+			for q := range t {
+				t[q] = float32(dl*float32(q)) - ml
+			}
+		}
+		first, second := dst[64*c:64*c+32], dst[64*c+32:64*c+64]
+		for j, q := range b[16+32*c : 48+32*c] {
+			first[j], second[j] = low[q&15], high[q>>4]
 		}
 	}
 }
@@ -158,11 +163,14 @@ func dequantise5K(dst []float32, b []byte) {
 func dequantise6K(dst []float32, b []byte) {
 	low, high, scales := b[:128], b[128:192], b[192:208]
 	d := f16(b, 208)
-	for g := range 16 {
+	for g := range 16 { // of 16 elements
 		dl := d * float32(int8(scales[g]))
-		for i := 16 * g; i < 16*g+16; i++ {
-			q := low[i/128*64+i%64]>>(i/64%2*4)&15 | high[i/128*32+i%32]>>(i/32%4*2)&3<<4
-			dst[i] = dl * float32(int(q)-32)
+		c, r := g/8, g%8 // half of the block, group in it
+		l, h, out := low[64*c+16*(r%4):], high[32*c+16*(r%2):], dst[16*g:16*g+16]
+		ls, hs := r/4*4, r/2*2
+		for i := range out {
+			q := l[i]>>ls&15 | h[i]>>hs&3<<4
+			out[i] = dl * float32(int(q)-32)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -200,47 +199,6 @@ func interrupted(ctx context.Context) error {
 		WithHint("the same command goes on where this one stopped")
 }
 
-// refusal is an error that trying again does not change.
-type refusal struct{ msg string }
-
-func (r refusal) Error() string { return r.msg }
-
-func retryable(err error) bool {
-	var no refusal
-	return !errors.As(err, &no)
-}
-
-// retryStatus reports whether an answer invites to try again, and when.
-func retryStatus(r *http.Response) (bool, time.Duration) {
-	switch r.StatusCode {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true, retryAfter(r.Header)
-	}
-	return false, 0
-}
-
-// retryAfter reads Retry-After, or the reset time of the RateLimit header, which
-// the hub sends as `"api";r=0;t=55`.
-func retryAfter(h http.Header) time.Duration {
-	v := h.Get("Retry-After")
-	if n, err := strconv.Atoi(v); err == nil && n >= 0 {
-		return time.Duration(min(n, 86400)) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(time.Until(t), 0)
-	}
-	limits := strings.Split(h.Get("RateLimit"), ";")
-	for _, f := range limits {
-		if t, ok := strings.CutPrefix(strings.TrimSpace(f), "t="); ok {
-			if n, err := strconv.Atoi(t); err == nil && n >= 0 {
-				return time.Duration(min(n, 86400)) * time.Second
-			}
-		}
-	}
-	return 0
-}
-
 // roundTrip sends a request once, and follows redirects.
 func (c *Client) roundTrip(ctx context.Context, q call) (*reply, error) {
 	hub := http.Header{}
@@ -365,45 +323,4 @@ func (c *Client) failed(q call, err error) error {
 	}
 	return fault.Wrap(fault.General, errors.New(c.scrub(err.Error())), "%s %s://%s%s", q.method, q.url.Scheme, q.url.Host, q.url.EscapedPath()).
 		WithHint("check the connection, HF_ENDPOINT and the proxy; the same command goes on where this one stopped")
-}
-
-// watch cancels a request in which nothing has moved for a while.
-type watch struct {
-	t      *time.Timer
-	idle   time.Duration
-	cancel context.CancelCauseFunc
-}
-
-func watchdog(ctx context.Context, idle time.Duration) (context.Context, *watch) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{idle: idle, cancel: cancel}
-	w.t = time.AfterFunc(idle, func() { cancel(fmt.Errorf("nothing arrived for %v", idle)) })
-	return ctx, w
-}
-
-func (w *watch) moved() { w.t.Reset(w.idle) }
-
-func (w *watch) stop() {
-	w.t.Stop()
-	w.cancel(nil)
-}
-
-type watchedBody struct {
-	io.ReadCloser
-	w *watch
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.w.moved()
-	return n, err
-}
-
-// watchedReply ends the watch when the answer has been read.
-type watchedReply struct{ watchedBody }
-
-func (b *watchedReply) Close() error {
-	err := b.ReadCloser.Close()
-	b.w.stop()
-	return err
 }

@@ -388,3 +388,31 @@ func TestFetch(t *testing.T) {
 		t.Errorf("%v", entries)
 	}
 }
+
+// TestResolveInterrupted: at every request of a download the hub fails for good.
+// The next download completes it, and no large byte is sent twice.
+func TestResolveInterrupted(t *testing.T) {
+	for n := 0; ; n++ {
+		w := newWorld(t, func(cfg *Config) { cfg.Workers = 1 })
+		w.AddRepo("ann/m", RepoPublic, model())
+		w.Fail(hubtest.Fault{Skip: n, Status: 500})
+		_, err := w.c.Resolve(context.Background(), Ref{ID: "ann/m"}, ResolveOptions{})
+		if err == nil {
+			if n < 8 {
+				t.Errorf("a download takes only %d requests", n)
+			}
+			return
+		}
+		if _, err := os.Stat(filepath.Join(w.c.repoFolder("ann/m"), "refs", "main")); err == nil {
+			t.Fatalf("after %d requests there is a ref", n)
+		}
+		w.Heal()
+		s, err := w.c.Resolve(context.Background(), Ref{ID: "ann/m"}, ResolveOptions{})
+		if err != nil {
+			t.Fatalf("after %d requests: %v", n, err)
+		}
+		if sent, _ := w.Traffic(); sent != int64(len(big)) || !bytes.Equal(read(t, filepath.Join(s.Folder, "model.safetensors")), big) {
+			t.Fatalf("after %d requests: storage sent %d bytes of %d", n, sent, len(big))
+		}
+	}
+}

@@ -59,10 +59,16 @@ func errorText(body []byte, contentType string) string {
 	var v struct {
 		Error   any    `json:"error"`
 		Message string `json:"message"`
+		Errors  []struct {
+			Message string `json:"message"`
+		} `json:"errors"`
 	}
 	if json.Unmarshal(body, &v) == nil {
 		if s, ok := v.Error.(string); ok {
 			return s
+		}
+		if len(v.Errors) > 0 {
+			return v.Errors[0].Message
 		}
 		return v.Message
 	}

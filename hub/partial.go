@@ -28,6 +28,7 @@ type partial struct {
 	f    *os.File
 	path string
 	size int64
+	step int64 // bytes of a chunk: chunkSize, less in tests
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -39,7 +40,15 @@ type partial struct {
 // a file of huggingface_hub's that holds the beginning of the content, which is
 // taken over. The caller holds the blob's lock.
 func openPartial(path, prefix string, size int64) (*partial, error) {
-	p := &partial{path: path, size: size, done: make([]byte, (size+chunkSize-1)/chunkSize)}
+	return newPartial(path, size, chunkSize).open(prefix)
+}
+
+func newPartial(path string, size, step int64) *partial {
+	return &partial{path: path, size: size, step: step, done: make([]byte, (size+step-1)/step)}
+}
+
+func (p *partial) open(prefix string) (*partial, error) {
+	path, size := p.path, p.size
 	p.cond = sync.NewCond(&p.mu)
 	adopted := int64(-1)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && prefix != "" {
@@ -92,8 +101,8 @@ func (p *partial) begin(n int64) error {
 	return err
 }
 
-func (p *partial) start(i int) int64 { return int64(i) * chunkSize }
-func (p *partial) end(i int) int64   { return min(int64(i+1)*chunkSize, p.size) }
+func (p *partial) start(i int) int64 { return int64(i) * p.step }
+func (p *partial) end(i int) int64   { return min(int64(i+1)*p.step, p.size) }
 
 // missing lists the chunks that are not there, and counts the bytes that are.
 func (p *partial) missing() (chunks []int, have int64) {

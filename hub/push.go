@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -212,37 +211,6 @@ func (c *Client) post(ctx context.Context, u *url.URL, v any) (*reply, error) {
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}})
 }
 
-const maxCard = 1 << 20 // bytes of a model card that is sent for a check
-
-// card lets the hub check the model card before anything is uploaded: with a
-// wrong one it would refuse the commit after that. A hub that does not know the
-// check, or has no time for it, is no reason to stop.
-func (p *push) card(ctx context.Context) error {
-	i := slices.IndexFunc(p.files, func(f *localFile) bool { return f.path == "README.md" && f.wanted() && f.size <= maxCard })
-	if i < 0 {
-		return nil
-	}
-	text, err := p.files[i].head(maxCard)
-	if err != nil {
-		return err
-	}
-	var told struct {
-		Errors []struct {
-			Message string `json:"message"`
-		} `json:"errors"`
-	}
-	ask := map[string]string{"repoType": "model", "content": string(text)}
-	err = p.exchange(ctx, p.c.api(nil, "api/validate-yaml"), ask, &told)
-	switch {
-	case ctx.Err() != nil:
-		return interrupted(ctx)
-	case err == nil && len(told.Errors) > 0:
-		return fault.New(fault.Usage, "the hub refuses the head of README.md: %s", p.c.scrub(oneLine(told.Errors[0].Message))).
-			WithHint("it is YAML between two lines of ---; see %s/docs/hub/model-cards", publicEndpoint)
-	}
-	return nil
-}
-
 // removals finds the files on the hub that the commit takes away.
 func (p *push) removals() error {
 	patterns, err := globs(p.opt.Delete)
@@ -278,78 +246,4 @@ func (p *push) report() {
 
 func (p *push) nothing() bool {
 	return len(p.gone) == 0 && !slices.ContainsFunc(p.files, func(f *localFile) bool { return f.wanted() })
-}
-
-// commit makes the push visible. It is sent once: whether a commit whose answer
-// was lost took place is looked up, not guessed.
-func (p *push) commit(ctx context.Context) error {
-	body, err := p.payload()
-	if err != nil {
-		return err
-	}
-	u := p.c.revURL(p.query(), "api/models/"+p.opt.Repo.ID+"/commit", p.opt.Repo.revision(), "")
-	q := call{method: http.MethodPost, url: u, body: bytesBody(body), once: true, idle: idleUpload,
-		header: http.Header{"Content-Type": {"application/x-ndjson"}}}
-	for try := 1; ; try++ {
-		var answer struct {
-			OID string `json:"commitOid"`
-			URL string `json:"commitUrl"`
-			PR  string `json:"pullRequestUrl"`
-		}
-		r, err := p.c.send(ctx, q)
-		if err == nil {
-			err = decode(r, &answer)
-		}
-		if err == nil {
-			p.result.Commit, p.result.URL, p.result.PullRequest = answer.OID, answer.URL, answer.PR
-			return nil
-		}
-		again, err := p.afterCommit(ctx, err)
-		if !again {
-			return err
-		}
-		if try == attempts || p.c.pause(ctx, try, 0) != nil {
-			return errors.Join(err, ctx.Err())
-		}
-	}
-}
-
-// afterCommit judges a commit that was not confirmed: done (no error), refused,
-// or to be sent again, as the repository is at the commit it was at before.
-func (p *push) afterCommit(ctx context.Context, err error) (again bool, _ error) {
-	a := answered(err)
-	switch {
-	case ctx.Err() != nil:
-		return false, interrupted(ctx)
-	case a != nil && a.status == http.StatusTooManyRequests:
-		return true, err
-	case a != nil && a.status != http.StatusPreconditionFailed && a.status < 500:
-		return false, err
-	case p.opt.CreatePR:
-		return false, fault.Wrap(fault.General, err, "the hub did not confirm the pull request").
-			WithHint("look at %s/%s/discussions before you push again: it may be there", p.c.cfg.Endpoint, p.opt.Repo.ID)
-	}
-	repo, lerr := p.c.Repo(ctx, p.opt.Repo)
-	switch {
-	case lerr != nil:
-		return false, errors.Join(err, lerr)
-	case repo.Commit == p.head && (a == nil || a.status != http.StatusPreconditionFailed):
-		return true, err
-	case p.holds(repo):
-		p.result.Commit, p.result.URL = repo.Commit, p.c.cfg.Endpoint+"/"+p.opt.Repo.ID+"/commit/"+repo.Commit
-		return false, nil
-	}
-	return false, fault.Wrap(fault.General, err, "%s got another commit while this one was prepared", p.opt.Repo.ID).
-		WithHint("look at it, then push again; what is uploaded will not be uploaded again")
-}
-
-// holds reports whether a commit has exactly what this push wants.
-func (p *push) holds(r *Repo) bool {
-	for _, f := range p.files {
-		g, ok := r.File(f.path)
-		if !f.ignored && (!ok || g.etag() != f.oid()) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(p.gone, func(path string) bool { _, ok := r.File(path); return ok })
 }

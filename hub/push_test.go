@@ -199,6 +199,8 @@ func TestPushRefuses(t *testing.T) {
 	w := newWorld(t, nil)
 	w.AddRepo("ann/public", RepoPublic, model())
 	dir := folder(t, sealed())
+	badCard := sealed()
+	badCard["README.md"] = []byte("---\nlicense: mit\n")
 	linked := folder(t, sealed())
 	if err := os.Symlink(filepath.Join(dir, "config.json"), filepath.Join(linked, "secret")); err != nil {
 		t.Skip(err)
@@ -214,6 +216,7 @@ func TestPushRefuses(t *testing.T) {
 		"no folder":             {PushOptions{Folder: filepath.Join(dir, "config.json"), Repo: Ref{ID: "ann/x"}}, fault.Usage, "not a folder"},
 		"nothing":               {PushOptions{Folder: dir, Repo: Ref{ID: "ann/x"}, Include: []string{"no"}}, fault.Usage, "no file"},
 		"link":                  {PushOptions{Folder: linked, Repo: Ref{ID: "ann/x"}}, fault.Usage, "outside"},
+		"model card":            {PushOptions{Folder: folder(t, badCard), Repo: Ref{ID: "ann/public"}}, fault.Usage, "the metadata has no end"},
 		"foreign organisation":  {PushOptions{Folder: dir, Repo: Ref{ID: "corp/x"}}, fault.General, "may not create"},
 		"missing branch":        {PushOptions{Folder: dir, Repo: Ref{ID: "ann/public", Revision: "dev"}}, fault.General, "no revision"},
 	} {

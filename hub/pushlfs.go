@@ -1,10 +1,7 @@
 package hub
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -31,70 +28,6 @@ func (p *push) query() url.Values {
 		return url.Values{"create_pr": {"1"}}
 	}
 	return nil
-}
-
-// ask learns from the hub how each file is to be uploaded, and what the
-// repository has under its name.
-func (p *push) ask(ctx context.Context) error {
-	u := p.c.revURL(p.query(), "api/models/"+p.opt.Repo.ID+"/preupload", p.opt.Repo.revision(), "")
-	for batch := range slices.Chunk(p.files, batchFiles) {
-		if err := p.askBatch(ctx, u, batch); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// uploadMode is what the hub says of one file before it is uploaded.
-type uploadMode struct {
-	Path   string `json:"path"`
-	Mode   string `json:"uploadMode"`
-	Ignore bool   `json:"shouldIgnore"`
-	OID    string `json:"oid"`
-}
-
-func (p *push) askBatch(ctx context.Context, u *url.URL, batch []*localFile) error {
-	type item struct {
-		Path   string `json:"path"`
-		Sample string `json:"sample"`
-		Size   int64  `json:"size"`
-	}
-	var ask struct {
-		Files []item `json:"files"`
-	}
-	for _, f := range batch {
-		sample, err := f.head(sampleSize)
-		if err != nil {
-			return err
-		}
-		ask.Files = append(ask.Files, item{f.path, base64.StdEncoding.EncodeToString(sample), f.size})
-	}
-	var told struct {
-		Files []uploadMode `json:"files"`
-	}
-	if err := p.exchange(ctx, u, ask, &told); err != nil {
-		return err
-	}
-	for _, f := range batch {
-		i := slices.IndexFunc(told.Files, func(t uploadMode) bool { return t.Path == f.path })
-		if i < 0 || told.Files[i].Mode != modeLFS && told.Files[i].Mode != modeRegular {
-			return fault.New(fault.Unsupported, "%s does not say how to upload %s", p.c.endpoint.Host, f.path)
-		}
-		f.mode, f.ignored, f.remote = told.Files[i].Mode, told.Files[i].Ignore, told.Files[i].OID
-		if f.size == 0 {
-			f.mode = modeRegular // storage takes no empty objects
-		}
-	}
-	return nil
-}
-
-// exchange posts JSON and reads JSON.
-func (p *push) exchange(ctx context.Context, u *url.URL, ask, told any) error {
-	r, err := p.c.post(ctx, u, ask)
-	if err != nil {
-		return err
-	}
-	return decode(r, told)
 }
 
 // action is one instruction of an LFS batch answer.
@@ -358,65 +291,4 @@ func parts(a *action, total int64) (size int64, urls []string, err error) {
 		return 0, nil, wrong
 	}
 	return size, urls, nil
-}
-
-// payload is the commit, one JSON object a line.
-func (p *push) payload() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	line := func(key string, value map[string]any) error {
-		return enc.Encode(map[string]any{"key": key, "value": value})
-	}
-	header := map[string]any{"summary": p.opt.Message, "description": p.opt.Description}
-	if p.opt.Message == "" {
-		header["summary"] = "Upload folder using neuroseal"
-	}
-	if p.head != "" {
-		header["parentCommit"] = p.head
-	}
-	err := line("header", header)
-	var regular int64
-	for _, f := range p.files {
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case !f.wanted():
-		case f.mode == modeLFS:
-			err = line("lfsFile", map[string]any{"path": f.path, "algo": "sha256", "oid": f.sha256, "size": f.size})
-		default:
-			if regular += f.size; regular > maxRegular {
-				return nil, fault.New(fault.Unsupported, "the files that git keeps itself have more than %d MiB", maxRegular>>20).
-					WithHint("push in several steps, with --include")
-			}
-			var data []byte
-			if data, err = f.read(); err == nil {
-				err = line("file", map[string]any{"path": f.path, "encoding": "base64", "content": base64.StdEncoding.EncodeToString(data)})
-			}
-		}
-	}
-	for _, path := range p.gone {
-		if err == nil {
-			err = line("deletedFile", map[string]any{"path": path})
-		}
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), err, "writing the commit")
-	}
-	return b.Bytes(), nil
-}
-
-// read returns the content of a regular file, which must be what was hashed.
-func (f *localFile) read() ([]byte, error) {
-	data, err := os.ReadFile(f.file)
-	if err != nil {
-		return nil, err
-	}
-	h := gitHash(int64(len(data)))
-	h.Write(data)
-	if hex.EncodeToString(h.Sum(nil)) != f.gitSHA {
-		return nil, changed(f)
-	}
-	return data, nil
 }

@@ -26,8 +26,11 @@ type Ref struct {
 // String returns the address in its hf:// form.
 func (r Ref) String() string {
 	s := scheme + r.ID
-	if r.Revision != "" {
-		s += "@" + r.Revision
+	if rev := r.Revision; rev != "" {
+		if wideRev.FindString(rev) != rev {
+			rev = strings.ReplaceAll(rev, "/", "%2F")
+		}
+		s += "@" + rev
 	}
 	if r.Path != "" {
 		s += "/" + r.Path

@@ -64,7 +64,7 @@ func FuzzParseRef(f *testing.F) {
 			return
 		}
 		again, err := ParseRef(ref.String())
-		if err != nil || again.ID != ref.ID {
+		if err != nil || again != ref {
 			t.Errorf("%q gives %q, which gives %+v, %v", s, ref, again, err)
 		}
 		c := &Client{cfg: Config{Cache: "/cache"}}

@@ -199,7 +199,8 @@ func (c *Client) begun(id string, f File) int64 {
 		return 0
 	}
 	defer file.Close()
-	p := partial{f: file, size: f.Size, done: make([]byte, (f.Size+chunkSize-1)/chunkSize)}
+	p := newPartial(path, f.Size, chunkSize)
+	p.f = file
 	if !p.load() {
 		return 0
 	}

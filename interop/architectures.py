@@ -29,15 +29,20 @@ from pt2_families import FREE_DIMS
 from variant import Variant
 
 
+# What the exporter leaves out of a model's outputs, too.
+INSIDE = ("loss", "encoder_last_hidden_state", "past_key_values")
+
+
 def registry():
     """Every family once: name -> variant; those with known free dimensions first, the others by model type."""
     out = {name: families.VARIANTS[name] for name in FREE_DIMS}
     types = {model_type(v) for v in out.values()}
-    unknown = (Variant(*entry) for entry in UNKNOWN.values() if hasattr(transformers, entry[0]))
-    for v in [*families.VARIANTS.values(), *unknown]:
-        if model_type(v) not in types:
-            types.add(model_type(v))
-            out[model_type(v)] = v
+    unknown = {k: Variant(*v) for k, v in UNKNOWN.items() if hasattr(transformers, v[0])}
+    for name, v in [*families.VARIANTS.items(), *unknown.items()]:
+        kind = model_type(v)
+        if kind not in types:
+            types.add(kind)
+            out[name if kind in out else kind] = v
     return out
 
 
@@ -83,26 +88,16 @@ def examples(model):
         yield first | {"input_ids": torch.stack([ids[0, :7], ids[0].flip(0)[:7]])}
 
 
-def tensors(x):
-    """All tensors of an answer, in order."""
-    if torch.is_tensor(x):
-        yield x
-    elif isinstance(x, dict):
-        for v in x.values():
-            yield from tensors(v)
-    elif isinstance(x, (list, tuple)):
-        for v in x:
-            yield from tensors(v)
-
-
 def answers(folder, dtype):
-    """What the model in folder says to the examples."""
+    """What the model in folder says to the examples: what the exporter takes for a model's outputs. The others,
+    an encoder's states among them, lie inside of the network that is sealed, and a seal may move them."""
     model, out = load(folder, DTYPES[dtype]), []
     for given in examples(model):
         given = {k: v.to(DTYPES[dtype]) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in given.items()}
         torch.manual_seed(3)
         with torch.no_grad():
-            out += tensors(dict(model(**given)))
+            said = model(**given)
+        out += [v for k, v in said.items() if torch.is_tensor(v) and k not in INSIDE]
     return out
 
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -86,7 +87,9 @@ func summary(rows []*architecture) string {
 
 // exact tells whether all comparisons in the two precisions of profile max were
 // made and came out equal.
-func (x *sourced) exact() bool { return x.Exact["fp32"] == "yes" && x.Exact["bf16"] == "yes" }
+func (x *sourced) exact() bool {
+	return strings.HasPrefix(x.Exact["fp32"], "yes") && strings.HasPrefix(x.Exact["bf16"], "yes")
+}
 
 // line is a family's row.
 func (a *architecture) line() string {
@@ -128,6 +131,9 @@ func (a *architecture) line() string {
 	return "| " + strings.Join(cells, " | ") + " |\n"
 }
 
+// place is where in a network a hole's reason lies.
+var place = regexp.MustCompile(` in [\w.]+`)
+
 // holes says how many there are, and why most of them are.
 func (x *sourced) holes() string {
 	if len(x.Holes) == 0 {
@@ -135,7 +141,7 @@ func (x *sourced) holes() string {
 	}
 	count := map[string]int{}
 	for _, h := range x.Holes {
-		count[h.Why]++
+		count[place.ReplaceAllString(h.Why, "")]++
 	}
 	reasons := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
 		return cmp.Or(count[b]-count[a], strings.Compare(a, b))

@@ -32,6 +32,11 @@ from offline import transformers
 ACTIVATIONS = ["silu", "gelu", "relu", "relu2", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "tanh", "swish", "sigmoid"]
 EPSILONS = [1e-6, 1e-5, 1e-3, 0.03125, 0.1, 0.5]
 FACTORS = [0.25, 0.37, 0.7, 1.0, 1.3, 2.0, 5.0]
+OPTIONS = [
+    ["--exclude", "residual"], ["--exclude", "norm"], ["--exclude", "vo", "--exclude", "ffn"], ["--include", "qk"],
+    ["--include", "residual"], ["--include", "norm"], ["--include", "norm", "--exclude", "norm:*0*"], ["--exclude", "*layers.1*"],
+    ["--scale", "3"], ["--scale", "1000000"], ["--include", "ffn", "--scale", "1e12"], ["--include", "residual", "--include", "norm"],
+]  # fmt: skip
 # Keys whose absence means a model of real size.
 SIZES = ("size", "vocab", "num_", "n_", "_dim", "d_", "layers", "heads", "dim", "ffn", "length", "max_", "patch", "image",
          "rank", "state", "expand", "conv_kernel", "groups", "channels", "labels", "architectures", "model_type", "_config",
@@ -218,8 +223,13 @@ def case(binary, rng, work, only, count):
     except Exception:
         count["transformers fails"] += 1
         return None
-    lock = run(binary, "lock", src, dst, "--profile", profile, "--key-file", Path(binary).parent / "hostile.key", "--allow-sealed", "-q")
-    told = {"name": name, "changes": changes, "profile": profile, "attn": attn}
+    options = rng.choice([[], [], *OPTIONS])
+    key = ["--key-file", Path(binary).parent / "hostile.key", "-q"]
+    lock = run(binary, "lock", src, dst, "--profile", profile, *key, "--allow-sealed", *options)
+    told = {"name": name, "changes": changes, "profile": profile, "attn": attn, "options": options}
+    if lock.returncode == 2 and "leave no group" in lock.stderr:
+        count["nothing chosen"] += 1
+        return None
     if lock.returncode == 14:
         count["refused"] += 1
         count["refused: " + lock.stderr[:150].replace(str(src), "")] += 1
@@ -232,12 +242,20 @@ def case(binary, rng, work, only, count):
             bad += [f"{dtype} {d}" for d in differences(want, answers(dst, dtype, attn))]
         except Exception as e:
             bad.append(f"{dtype} {type(e).__name__}: {e}"[:200])
+    if profile == "portable":
+        try:
+            if all(torch.isfinite(x).all() for x in answers(src, "fp16", attn).values()):
+                count["fp16"] += 1
+                got = answers(dst, "fp16", attn)
+                bad += [f"fp16 not finite: {k}" for k, x in got.items() if not torch.isfinite(x).all()]
+        except Exception as e:
+            count[f"fp16 {type(e).__name__}"] += 1
     if rng.random() < 0.25:
         count["verified, unlocked"] += 1
         v = run(binary, "verify", dst, "--against", src, "--run")
         if v.returncode:
             bad.append(f"verify {v.returncode}: {v.stderr[-300:]}")
-        u = run(binary, "unlock", dst, back, "--key-file", Path(binary).parent / "hostile.key", "--allow-sealed", "-q")
+        u = run(binary, "unlock", dst, back, *key)
         if u.returncode:
             bad.append(f"unlock {u.returncode}: {u.stderr[-300:]}")
         else:

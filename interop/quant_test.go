@@ -31,8 +31,8 @@ type runtimeRow struct {
 // loadable are the fixtures whose format transformers runs on a CPU with what
 // requirements.txt and compressed-tensors install; the others are shown as not run.
 var loadable = map[string]bool{
-	"nf4": true, "fp4": true, "int8": true, "fp8": true, "fp8-partial": true, "mxfp4": true, "ct-int4-group": true,
-	"ct-int8-channel": true, "ct-w8a8": true, "ct-fp8-channel": true, "ct-fp8-tensor": true, "ct-fp8-block": true,
+	"nf4": true, "fp4": true, "int8": true, "fp8": true, "mxfp4": true, "ct-int4-group": true,
+	"ct-int8-channel": true, "ct-w8a8": true, "ct-fp8-channel": true, "ct-fp8-tensor": true, "ct-fp8-block": true, "ct-fp8-static": true, "ct-w8a8-static": true,
 }
 
 // TestQuantisedRuntimes seals every quantised fixture and demands that

@@ -49,6 +49,7 @@ type Manifest struct {
 	Keyslots []keys.Slot `json:"keyslots,omitempty"`
 	Groups   []Group     `json:"groups"`
 	Holes    []Hole      `json:"holes"`
+	Permute  *Permute    `json:"permute,omitempty"` // what changed places; nil: nothing
 	Patches  []Patch     `json:"patches,omitempty"`
 	Files    []File      `json:"files"`
 	Tensors  []Tensor    `json:"tensors"`
@@ -69,6 +70,9 @@ type Promise struct {
 	// Quantisers that others may apply later with the same result.
 	Quantisers []string `json:"quantisers"`
 	Reversible bool     `json:"reversible"` // unlock restores every byte
+	// Reordered: weights are permuted, and outputs are the original's but for the
+	// order in which sums are taken.
+	Reordered bool `json:"reordered,omitempty"`
 }
 
 // Group is a set of classes and the range of their exponents; the exponents
@@ -103,7 +107,8 @@ type Hole struct {
 }
 
 // Patch is a change to a file other than a shard: at Offset of the sealed
-// file, After stands where the original had Before.
+// file, After stands where the original had Before. Of a GGUF's metadata, both
+// are the four bytes of an fp32 number in hexadecimal.
 type Patch struct {
 	Path   string `json:"path"`
 	Offset int    `json:"offset"`

@@ -144,6 +144,7 @@ func lcm(a, b int) int {
 func (a activations) apply(w *Weight) {
 	in := w.Shape[1]
 	w.Still = w.Still || a.still
+	w.Dynamic = a.block != 0
 	switch {
 	case a.block < 0 || a.block > in:
 		w.Parts = append(w.Parts, gauge.Partition{Axis: 1, Block: in})
@@ -183,7 +184,8 @@ func (t *tensors) scaled(base, scaleName string, widths []int, blocks [][2]int, 
 	switch {
 	case static && input.Elements() == 1 && input.DType.Scalable():
 		w.Input = input.Name
-		act = activations{block: -1}
+		w.Parts = append(w.Parts, gauge.Partition{Axis: 1, Block: r.in})
+		act = activations{}
 	case static:
 		act.still = true
 	}

@@ -20,6 +20,9 @@ type Weight struct {
 	// Still: what the weight is multiplied by must not move, since the runtime
 	// quantises it by a scale that is stored, or by fixed thresholds.
 	Still bool
+	// Dynamic: the runtime quantises what the weight is multiplied by, by scales
+	// that it finds each time and keeps above a smallest one; so it must not shrink.
+	Dynamic bool
 	// Input is the stored scale of the activations that the weight multiplies, of
 	// one element, which must move as they do; "": there is none. They may then
 	// move only as a whole, which Parts demand.
@@ -105,8 +108,6 @@ func (w *Weight) check(ck *checkpoint.Checkpoint) error {
 	}
 	return nil
 }
-
-// Weight and Read let a weight be read as fp32, as if it stood in a file.
 
 // Size is the number of bytes of the weight in fp32.
 func (w *Weight) Size() int64 {

@@ -25,9 +25,13 @@ func constraints(f Facts, r Request, growth bool) ([]constraint, error) {
 		}
 		lo, hi := facts.limits(r, len(t.Shape) >= 2, growth)
 		what := fmt.Sprintf("%s: exponents %d to %d in %v", t.Name, facts.Min, facts.Max, facts.DType)
+		if r := facts.Room; r != nil {
+			what = fmt.Sprintf("%s: its scales have room for 2^%d to 2^%d", t.Name, r.Lo, r.Hi)
+		}
 		cs = append(cs, constraint{what, lo, hi, tensorShift(t)})
 	}
 	cs = append(cs, values(f, r)...)
+	cs = append(cs, f.growing()...)
 	for _, e := range f.Solution.Eps {
 		limit := int((fp32Limit - math.Log2(max(f.Eps[e.Key], math.SmallestNonzeroFloat64))) / 2)
 		s := gauge.Shift{{{{Group: f.Solution.Residual, Coef: e.Coef}}}}

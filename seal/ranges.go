@@ -31,6 +31,7 @@ type Facts struct {
 	Tensors  map[string]TensorFacts
 	Observed []float64 // per node: log2 of the largest element seen; nil: not run
 	Eps      map[string]float64
+	Growing  []graph.ID // values that must not shrink
 }
 
 // Request is what the user asked for.

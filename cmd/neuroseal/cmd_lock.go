@@ -74,6 +74,7 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 	f.StringVar(&o.Detached, "detached-key", "", "write the keyslots to `FILE` instead of into the model")
 	f.StringArrayVar(&o.Include, "include", nil, "move only groups of this kind or id, `PATTERN`; repeatable")
 	f.StringArrayVar(&o.Exclude, "exclude", nil, "leave groups of this kind or id alone, `PATTERN`; repeatable")
+	f.BoolVar(&o.Permute, "permute", false, "let channels, heads and experts change places, too: exact but for the order of sums; unlock restores every byte")
 	f.BoolVar(&o.Signs, "signs", false, "let factors be negative, too, where the network is odd in them; as exact as without")
 	f.BoolVar(&o.DryRun, "dry-run", false, "only say what would be sealed")
 	f.BoolVar(&o.Explain, "explain", false, "say for every group what limits its range")

@@ -45,6 +45,7 @@ func TestHubScripts(t *testing.T) {
 //	hub files ID REV N       the revision holds N files
 //	hub same ID REV PATH     the revision's PATH is the file PATH here
 //	hub private|public ID    so it is
+//	[!] hub exists ID
 //	hub fail PATH STATUS N   N requests to PATH fail
 //	hub lose PATH            the answer of the next request to PATH is lost
 //	hub calls PATH N         there were N requests to PATH since the last forget
@@ -68,11 +69,14 @@ func scriptHub(ts *testscript.TestScript, neg bool, args []string) {
 		if string(s.Content(args[1], args[2])[args[3]]) != ts.ReadFile(args[4]) {
 			problem = args[3] + " differs"
 		}
+	case "exists":
+		if exists, _ := s.Private(args[1]); exists == neg {
+			problem = fmt.Sprint(exists)
+		}
 	case "private", "public":
-		if exists, private := s.Private(args[1]); exists == neg || exists && private != (args[0] == "private") {
+		if exists, private := s.Private(args[1]); !exists || private != (args[0] == "private") {
 			problem = fmt.Sprintf("exists %v, private %v", exists, private)
 		}
-		return
 	case "fail":
 		s.Fail(hubtest.Fault{Path: args[1], Status: number(2), Times: number(3)})
 	case "lose":
