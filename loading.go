@@ -8,6 +8,7 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/onnx"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -23,6 +24,24 @@ func refuseAdapter(ck *checkpoint.Checkpoint) error {
 	}
 	return fault.New(fault.Unsupported, "%s: the folder holds an adapter beside the model; runtimes load both, and the adapter fits the unsealed weights only", adapterConfig).
 		WithHint("merge the adapter into the model, or move its files elsewhere, and repeat")
+}
+
+// suitsONNX refuses the profiles whose values leave fp16's range for a model
+// that computes in fp16.
+func (o *LockOptions) suitsONNX() error {
+	if o.Profile == seal.Portable || !onnx.Is(o.Source) {
+		return nil
+	}
+	m, err := onnx.Open(o.Source)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if !m.Half() {
+		return nil
+	}
+	return fault.New(fault.Unsupported, "profile %s needs activations in bf16 or fp32; %s computes in fp16", o.Profile, o.Source).
+		WithHint("use --profile portable, or seal the checkpoint before it is exported")
 }
 
 // halfNote warns of a checkpoint that runtimes load in fp16 unless told

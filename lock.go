@@ -123,6 +123,9 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err := o.suitsGGUF(); err != nil {
 		return nil, err
 	}
+	if err := o.suitsONNX(); err != nil {
+		return nil, err
+	}
 	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package arch_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -169,4 +170,40 @@ func distance(got, want []float32) float64 {
 		scale = max(scale, math.Abs(float64(want[i])))
 	}
 	return diff / scale
+}
+
+// TestClassifiers: a token classifier may keep the pooler of the model that it
+// was made from, and reads every token all the same: its columns move against
+// the last norm, those of a pooled one cannot. A checkpoint that names no class
+// may be read either way, so neither moves.
+func TestClassifiers(t *testing.T) {
+	ck, err := checkpoint.Open(filepath.Join(otherDir(), "bert-classifier"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ck.Close()
+	type moving struct{ classifier, norm bool }
+	for class, want := range map[string]moving{
+		"BertForSequenceClassification": {norm: true},
+		"BertForMultipleChoice":         {norm: true},
+		"BertForTokenClassification":    {classifier: true, norm: true},
+		"":                              {},
+	} {
+		conf := bytes.Replace(ck.ConfigJSON(), []byte("BertForSequenceClassification"), []byte(class), 1)
+		m, err := arch.Build(conf, ck.Shapes(), arch.Options{Tokens: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sol, err := gauge.Solve(m.Graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves := func(name string) bool {
+			return !slices.ContainsFunc(sol.Holes, func(h gauge.Hole) bool { return h.Tensor == name })
+		}
+		got := moving{moves("classifier.weight"), moves("bert.encoder.layer.1.output.LayerNorm.weight")}
+		if got != want {
+			t.Errorf("class %q: %+v, want %+v", class, got, want)
+		}
+	}
 }

@@ -160,9 +160,14 @@ CONTROL_HOSTS = {
     "olmo-clipped": Variant("OlmoConfig", "OlmoForCausalLM", {**_NO_RMS, "clip_qkv": 1.0}),
 }
 
+# The variants that every run of the suite compares: those above, and one of
+# every family whose free dimensions are known. INTEROP_VARIANTS=all asks for all.
+USUAL = list(VARIANTS)
+
 for _more in (families_decoders, families_mixtures, families_others):
     FREE_DIMS.update(_more.FREE_DIMS)
     VARIANTS.update(_more.VARIANTS)
+    USUAL += list(_more.FREE_DIMS)
 
 
 def variants(names=()):
