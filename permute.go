@@ -161,10 +161,11 @@ func decodePermute(m *manifest.Manifest, ck *checkpoint.Checkpoint) (*gauge.Perm
 
 // reorder moves the elements of a checkpoint's tensors.
 type reorder struct {
-	ck   *checkpoint.Checkpoint
-	axes map[string]map[int][]int32 // per sealed tensor and axis, where elements come from
-	from map[string]string          // of sealed tensors that are exchanged, the original's name
-	to   map[string]string          // the inverse
+	ck     *checkpoint.Checkpoint
+	axes   map[string][]gauge.PermutedAxis // per sealed tensor
+	orders [][]int32
+	from   map[string]string // of sealed tensors that are exchanged, the original's name
+	to     map[string]string // the inverse
 }
 
 // newReorder draws the orders; ck is what is read. Without permutations it is nil.
@@ -173,12 +174,9 @@ func newReorder(ck *checkpoint.Checkpoint, p *gauge.Permutations, key keys.SealK
 		return nil
 	}
 	orders := seal.Shuffles(p.List, key)
-	r := &reorder{ck: ck, axes: map[string]map[int][]int32{}, from: map[string]string{}, to: map[string]string{}}
+	r := &reorder{ck: ck, axes: map[string][]gauge.PermutedAxis{}, orders: orders, from: map[string]string{}, to: map[string]string{}}
 	for _, t := range p.Tensors {
-		r.axes[t.Name] = map[int][]int32{}
-		for _, ax := range t.Axes {
-			r.axes[t.Name][ax.Axis] = ax.Sources(orders)
-		}
+		r.axes[t.Name] = t.Axes
 	}
 	for _, e := range p.Exchanges {
 		for i, from := range e.Places.Sources(orders) {
@@ -218,16 +216,17 @@ func (r *reorder) original(t checkpoint.Tensor, scale func(checkpoint.Tensor) ch
 	return r.mover(t, source, axes, true, nil, scale(t))
 }
 
-func (r *reorder) mover(t, source checkpoint.Tensor, axes map[int][]int32, back bool, before, after checkpoint.Editor) checkpoint.Editor {
+func (r *reorder) mover(t, source checkpoint.Tensor, axes []gauge.PermutedAxis, back bool, before, after checkpoint.Editor) checkpoint.Editor {
 	m := &seal.Mover{
 		Shape: t.Shape, Size: t.DType.Bits() / 8, Orders: make([][]int32, len(t.Shape)), Before: before, After: after,
 		Read: func(p []byte, off int64) error { return r.ck.ReadAt(source, p, off) },
 	}
-	for a, order := range axes {
+	for _, ax := range axes {
+		order := ax.Sources(r.orders)
 		if back {
 			order = seal.Inverse(order)
 		}
-		m.Orders[a] = order
+		m.Orders[ax.Axis] = order
 	}
 	return m
 }
@@ -256,8 +255,7 @@ func (v *verifier) readSealed(t checkpoint.Tensor, p []byte, off int64) error {
 	}
 	ed, ok := v.movers.Load(t.Name)
 	if !ok {
-		still := func(checkpoint.Tensor) checkpoint.Editor { return nil }
-		ed, _ = v.movers.LoadOrStore(t.Name, v.moved.original(t, still))
+		ed, _ = v.movers.LoadOrStore(t.Name, v.movedBack(t))
 	}
 	if m, ok := ed.(*seal.Mover); ok {
 		return m.Edit(elementAt(t, off), p)
@@ -267,5 +265,28 @@ func (v *verifier) readSealed(t checkpoint.Tensor, p []byte, off int64) error {
 
 // reordered reports whether outputs agree as far as permuted weights promise.
 func (v *verifier) reordered(r probe.Report) bool {
-	return v.man.Permute != nil && (r.Precision != probe.FP32 || r.MaxDiff <= reorderedTolerance*r.MaxAbs)
+	return v.man.Permute != nil && (r.Equal || r.Precision != probe.FP32 || r.Finite && r.MaxDiff <= reorderedTolerance*r.MaxAbs)
+}
+
+// forcible is how many runs with forced routing there are. They choose experts
+// by their places, so that a permuted network takes part in its original's
+// order; without the key, that is not known.
+func (v *verifier) forcible(sealed *model) (int, error) {
+	routes := probe.Routes(sealed.net.Graph)
+	switch {
+	case routes == 0 || v.man.Permute == nil:
+		return routes, nil
+	case v.o.Key == nil:
+		v.res.Notes = append(v.res.Notes, "experts: not run with forced routing: the weights are permuted, and only the key tells which expert is which")
+		return 0, nil
+	case v.moved == nil:
+		return routes, v.unmove()
+	}
+	return routes, nil
+}
+
+// movedBack returns the editor that brings a sealed tensor into the original's
+// order, without scaling it.
+func (v *verifier) movedBack(t checkpoint.Tensor) checkpoint.Editor {
+	return v.moved.original(t, func(checkpoint.Tensor) checkpoint.Editor { return nil })
 }

@@ -276,13 +276,19 @@ func (v *verifier) forward(ctx context.Context) error {
 	}
 	defer p.a.ck.Close()
 	defer p.b.ck.Close()
-	routes := probe.Routes(p.b.net.Graph)
+	routes, err := v.forcible(p.b)
+	if err != nil {
+		return err
+	}
 	equal := true
 	for route := range routes + 1 {
 		for _, prec := range []probe.Precision{probe.FP32, probe.BF16} {
 			name := "the network"
 			if route > 0 {
 				name = fmt.Sprintf("forced routing %d of %d", route, routes)
+			}
+			if route > 0 && v.moved != nil {
+				p.b.edit, p.b.editors = v.movedBack, nil
 			}
 			v.o.Progress.Stage(fmt.Sprintf("running %s %s", name, prec), 2*v.ck.TotalBytes())
 			rep, err := probe.Compare(ctx, p.a.side(), p.b.side(),

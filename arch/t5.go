@@ -64,16 +64,16 @@ func t5(m *model) []graph.ID {
 	return []graph.ID{m.logits(y, "lm_head", "shared.weight", m.vocab, tie || !m.has("lm_head.weight"))}
 }
 
-// t5Activation reads feed_forward_proj: an activation, perhaps gated.
+// t5Activation reads feed_forward_proj: an activation, perhaps gated. What
+// transformers derives from it stands beside it, and wins when it differs.
 func (m *model) t5Activation(s *t5Stack) {
 	name := m.text("feed_forward_proj", "relu")
-	m.text("dense_act_fn", "") // written beside it, computed anew
-	m.boolean("is_gated_act", false)
 	name, s.gated = strings.CutPrefix(name, "gated-")
 	if s.gated && name == "gelu" {
 		name = "gelu_new"
 	}
-	s.act = m.named("feed_forward_proj", name)
+	s.gated = m.boolean("is_gated_act", s.gated)
+	s.act = m.named("feed_forward_proj", m.text("dense_act_fn", name))
 }
 
 // run computes the stack's last hidden state from embedded tokens; a decoder

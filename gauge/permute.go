@@ -16,7 +16,7 @@ type Permutation struct {
 	Count int
 }
 
-// Factor of an axis: Count places, in the order of permutation Perm; of -1, as
+// PlaceFactor is a factor of an axis: Count places, in the order of permutation Perm; of -1, as
 // they were.
 type PlaceFactor struct{ Perm, Count int }
 
@@ -192,15 +192,15 @@ func (p *permuter) result(mixtures []mixture, o PermuteOptions) *Permutations {
 		t := PermutedTensor{Name: n.Name, Shape: n.Shape}
 		for i, s := range p.axes[w] {
 			ax := PermutedAxis{Axis: i}
-			any := false
+			some := false
 			for j, q := range p.norm(s) {
 				st, moves := stretch(q, func(k int) string {
 					return fmt.Sprintf("permute:%s#%d.%d.%d", strings.TrimSuffix(n.Name, ".weight"), i, j, k)
 				}, n.Layer)
 				ax.Stretches = append(ax.Stretches, st)
-				any = any || moves
+				some = some || moves
 			}
-			if any {
+			if some {
 				t.Axes = append(t.Axes, ax)
 			}
 		}

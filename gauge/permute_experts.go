@@ -150,7 +150,7 @@ func (b *branches) added(ends []graph.ID) bool {
 		id := list[len(list)-1]
 		list = list[:len(list)-1]
 		n := &b.g.Nodes[id]
-		if n.Op == graph.OpAdd && (id == top || len(b.users[id]) == 1) && len(times) == 0 || n.Op == graph.OpAdd && (id == top || len(b.users[id]) == 1) {
+		if n.Op == graph.OpAdd && (id == top || len(b.users[id]) == 1) {
 			list = append(list, n.In...)
 			continue
 		}

@@ -110,7 +110,10 @@ def compare(job):
     key = job["original"], job["dtype"]
     if key not in before:
         before.clear()
-        before[key] = answers(*key)
+        try:
+            before[key] = answers(*key)
+        except Exception as e:
+            return {"original_error": f"{type(e).__name__}: {str(e).strip()[:300]}"}
     pairs = list(zip(before[key], answers(job["sealed"], job["dtype"]), strict=True))
     finite = [bool(torch.isfinite(torch.cat([p[i].flatten().float() for p in pairs])).all()) for i in (0, 1)]
     equal = all(torch.equal(a, b) for a, b in pairs)

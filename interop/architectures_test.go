@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -72,7 +73,8 @@ var notInTransformers = map[string]string{"minicpm": "transformers has no class 
 
 // otherGroups says where builder and exported graph may differ, and why.
 var otherGroups = map[string]string{
-	"gpt2": "the same groups under other names: the exported graph multiplies by the matrix [in, out] as it stands, so that a group is named after its second axis",
+	"gpt2":   "the same groups under other names: the exported graph multiplies by the matrix [in, out] as it stands, so that a group is named after its second axis",
+	"phimoe": "the exported graph ties the experts of a layer: its router takes two maxima and joins their indices, so that what is gathered by them has no single choice of expert to follow",
 }
 
 // TestArchitectures seals families by their builders and by the graphs that
@@ -162,6 +164,7 @@ type exactness struct {
 	Difference     float64 `json:"difference"`
 	Values         int     `json:"values"`
 	Error          string  `json:"error"`
+	OriginalError  string  `json:"original_error"`
 
 	Profile string `json:"-"`
 	of      *sourced
@@ -226,6 +229,9 @@ func (s *shared) sealBy(src *sourced, dir, work string, graph []string) []exactn
 	return jobs
 }
 
+// folders are those that a path starts with.
+var folders = regexp.MustCompile(`(/[^\s:]+)+/`)
+
 // attempt runs the command; its error is what it says, in one line.
 func (s *shared) attempt(args ...string) ([]byte, error) {
 	cmd := exec.Command(s.command, args...)
@@ -237,7 +243,11 @@ func (s *shared) attempt(args ...string) ([]byte, error) {
 		if !found {
 			what = line
 		}
-		what = strings.ReplaceAll(what, s.work+string(filepath.Separator), "")
+		var said struct{ Message string } // with --json
+		if json.Unmarshal([]byte(line), &said) == nil {
+			what = said.Message
+		}
+		what = folders.ReplaceAllString(what, "")
 		return nil, fmt.Errorf("%s (exit %d)", what, cmd.ProcessState.ExitCode())
 	}
 	return stdout.Bytes(), nil
@@ -351,6 +361,8 @@ func (e *exactness) file() {
 		cell = "yes, portable"
 	}
 	switch {
+	case e.OriginalError != "":
+		cell, bad = "the original does not run", e.Dtype == "fp32"
 	case e.Error != "":
 		cell = e.Error
 	case e.Values == 0:

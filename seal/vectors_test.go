@@ -28,6 +28,7 @@ type (
 		SealKey string          `json:"seal_key"` // hex
 		Groups  []groupVector   `json:"groups"`
 		Dynamic []dynamicVector `json:"dynamic"`
+		Permute []permuteVector `json:"permute"`
 	}
 	groupVector struct {
 		ID        string    `json:"id"`
@@ -38,6 +39,11 @@ type (
 		Outliers  *Outliers `json:"outliers,omitempty"`
 		Exponents []int16   `json:"exponents"`
 		Negative  []int     `json:"negative,omitempty"` // classes, of a group with signs
+	}
+	permuteVector struct {
+		ID    string  `json:"id"`
+		Count int     `json:"count"`
+		Order []int32 `json:"order"` // where the unit in each place comes from
 	}
 	dynamicVector struct {
 		Layer  int     `json:"layer"`
@@ -74,6 +80,9 @@ func vectors() sealVectors {
 				gv.Outliers = &g.Outliers
 			}
 			v.Groups = append(v.Groups, gv)
+		}
+		for _, p := range []gauge.Permutation{{ID: "permute:model.layers.0.mlp.gate_proj#0.0.0", Count: 20}, {ID: "permute:größe", Count: 1}} {
+			v.Permute = append(v.Permute, permuteVector{p.ID, p.Count, shuffle(p, key)})
 		}
 		for _, layer := range []int{0, 1, 31} {
 			f := RealFactors([]gauge.Group{{Kind: gauge.VO, Layer: layer}}, Dynamic, 100, key)

@@ -86,6 +86,15 @@ def negative(seal_key, group):
     return [c for c in range(group["classes"]) if s.intn(2) == 1]
 
 
+def order(seal_key, permutation):
+    s = Stream(seal_key, "permute\0" + permutation["id"])
+    out = list(range(permutation["count"]))
+    for i in range(len(out)):
+        j = i + s.intn(len(out) - i)
+        out[i], out[j] = out[j], out[i]
+    return out
+
+
 def dynamic_factor(seal_key, scale, layer):
     return scale * (0.1 + 0.9 * Stream(seal_key, f"dynamic:{layer}").float64())
 
@@ -166,6 +175,8 @@ def verify_seal(vectors):
             expect(f"seal {n} group {g['id']!r}", exponents(key, g), g["exponents"])
             if "negative" in g:
                 expect(f"seal {n} signs of {g['id']!r}", negative(key, g), g["negative"])
+        for p in v["permute"]:
+            expect(f"seal {n} order of {p['id']!r}", order(key, p), p["order"])
         for d in v["dynamic"]:
             expect(f"seal {n} layer {d['layer']}", dynamic_factor(key, float(d["scale"]), d["layer"]), float(d["factor"]))
 

@@ -29,6 +29,7 @@ func undoCommand(u *ui.UI) *cobra.Command {
 key: fold the gains of norms into their readers and even out both sides of every
 pair by powers of two. The function stays the same; the result trains like any
 other model. It is not the original: its bytes come back with the key only.
+Signs and permutations stay: they do not keep a model from training.
 
 This works on every seal and cannot be prevented. It is here so that nobody takes
 a seal for more than friction.`,

@@ -184,6 +184,8 @@ func (r *verifyJSON) algebra() []string {
 	switch {
 	case r.real():
 		row[0], row[2] = ui.Open, "not exact: method "+r.Method+" rounds, by the original tool's design"
+	case r.BitExactAlgebra == nil && r.Against != "":
+		row[2] = "not checked: the weights are permuted; give the key as well"
 	case r.BitExactAlgebra == nil:
 		row[2] = "not checked: give --against ORIGINAL, or the key"
 	case !*r.BitExactAlgebra:
@@ -205,6 +207,8 @@ func (r *verifyJSON) forward() []string {
 		row[2] = "original and sealed network give the same outputs, bit for bit"
 	case r.real():
 		row[0], row[2] = ui.Open, "outputs differ by rounding; see below"
+	case r.Reordered && r.OK:
+		row[0], row[2] = ui.Open, "the same up to the order of sums, as promised: the weights are permuted; see below"
 	default:
 		row[2] = "outputs differ; see below"
 	}

@@ -142,6 +142,9 @@ func writePromise(w io.Writer, p manifest.Promise) {
 		}
 	}
 	list("Bit-exact in", p.BitExact)
+	if p.Reordered {
+		fmt.Fprintln(w, "Permuted: exact up to the order in which sums are taken")
+	}
 	list("Stays finite in", p.Runs)
 	list("May be quantised later by", p.Quantisers)
 }
