@@ -280,11 +280,9 @@ def main():
     torch.set_num_threads(1)
     only = [n for n in VARIANTS if any(n.startswith(o) for o in args.only.split(","))]
     count = collections.Counter()
-    families = collections.Counter()
     failed = 0
     for seed in range(args.seed, args.seed + args.count):
         with tempfile.TemporaryDirectory() as work:
-            before = count["compared"]
             failure = case(args.binary, random.Random(seed), work, only, count)
             if failure:
                 failed += 1
