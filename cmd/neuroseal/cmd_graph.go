@@ -22,7 +22,12 @@ func graphCommand(u *ui.UI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "graph",
 		Short: "Show the network of a checkpoint or an exported graph, and its pairs",
-		Args:  cobra.NoArgs,
+		Long: `Look at computation graphs: which operations a network consists of, which factors
+cancel in it, and what stays unsealed; and export the graph of a model whose
+architecture is not built in.`,
+		Example: `  neuroseal graph show ./model
+  neuroseal graph script > export.py`,
+		Args: cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(graphShowCommand(u), graphScriptCommand(u))
