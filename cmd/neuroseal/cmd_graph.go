@@ -28,7 +28,7 @@ architecture is not built in.`,
 		Example: `  neuroseal graph show ./model
   neuroseal graph script > export.py`,
 		Args: cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(graphShowCommand(u), graphScriptCommand(u))
 	return cmd
