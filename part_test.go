@@ -114,11 +114,13 @@ func TestPartsEqualWhole(t *testing.T) {
 			t.Parallel()
 			needsFixture(t, typ)
 			locked := 0
+			var turn fewer
 			rapid.Check(t, func(rt *rapid.T) {
 				d := func(label string, n int) int { return rapid.IntRange(0, n-1).Draw(rt, label) }
-				if !worthwhile(typ, d) {
+				if !turn.now(typ) {
 					return
 				}
+				defer func() { turn.failed = turn.failed || rt.Failed() }()
 				c := drawTiny(typ, d)
 				c.shards = 1 + d("shards", 5)
 				o := LockOptions{Time: time.Unix(1e9, 0), AllowSealed: true}
@@ -129,7 +131,7 @@ func TestPartsEqualWhole(t *testing.T) {
 					locked++
 				}
 			})
-			if locked == 0 {
+			if locked == 0 && turn.ran > turn.tolerated(typ) {
 				t.Error("every checkpoint was refused")
 			}
 		})
