@@ -50,7 +50,7 @@ var published = map[string]int{
 	"phi-3-mini-4k": 32*5 + 2, "phi-3.5-mini": 32*5 + 2, "phi-4-mini": 32*5 + 1,
 	"olmoe-1b-7b": 16*(4+64) + 2, "qwen1.5-moe-a2.7b": 24*(4+61) + 2,
 	// DeepSeek: norms of the narrow vectors too (V2 Lite has none for queries); expert layers have one shared MLP.
-	"command-r-v01": 40*4 + 1, "glm-4-9b-hf": 40*5 + 2, "gpt-j-6b": 28*3 + 2, "falcon-40b": 60*4 + 1,
+	"command-r-v01": 40*4 + 1, "glm-4-9b-hf": 40*5 + 2, "gpt-j-6b": 28*3 + 2, "falcon-40b": 60*4 + 1, "gpt-oss-20b": 24*4 + 2,
 	"deepseek-v2-lite": 27*5 + 1 + 26*(64+1) + 2, "deepseek-v3": 61*6 + 3 + 58*(256+1) + 2,
 	"mixtral-8x7b": 32*12 + 2, "qwen3-30b-a3b": 48*(4+128) + 2,
 	// No pair in an MLP with GELU; one norm before attention and MLP side by side.
@@ -75,7 +75,7 @@ var published = map[string]int{
 }
 
 // large are the configurations that take seconds.
-var large = map[string]bool{"qwen3-30b-a3b": true, "deepseek-v3": true, "command-r-v01": true, "glm-4-9b-hf": true}
+var large = map[string]bool{"qwen3-30b-a3b": true, "deepseek-v3": true, "command-r-v01": true, "gpt-oss-20b": true, "glm-4-9b-hf": true}
 
 // TestPublishedConfigs: every key of a real config is known, and the network,
 // at its real size, has the groups that its family should have.

@@ -11,8 +11,8 @@ func (a *assembly) why(l int) string {
 	for _, p := range a.leaves[l].scale {
 		for _, r := range p.v {
 			for _, t := range r.ts {
-				if q := a.sys.piece(t.v); q.bound && q.reason >= 0 {
-					return a.explain(int(q.reason))
+				if q := a.sys.piece(t.v); q.bound && q.why(t.v) >= 0 {
+					return a.explain(int(q.why(t.v)))
 				}
 			}
 		}

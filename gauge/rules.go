@@ -26,6 +26,7 @@ func (s *solver) node(id graph.ID) (scale, error) {
 	default:
 		v = s.rule(n)
 	}
+	s.forget(n)
 	s.keepSigns(n, v)
 	if n.Int { // integers stand for positions and truth values
 		s.by[id] = nil
@@ -66,7 +67,7 @@ func (s *solver) rule(n *graph.Node) scale {
 	case graph.OpRMSNorm, graph.OpLayerNorm:
 		return s.norm(n)
 	case graph.OpSum, graph.OpMax, graph.OpCumSum, graph.OpTopKValues:
-		return s.reduce(s.val(n.In[0]))
+		return s.added(n.In[0])
 	case graph.OpTopKMask, graph.OpTopKIndices, graph.OpArgMax:
 		// The order of the elements is all that counts.
 		s.reduce(s.val(n.In[0]))

@@ -91,11 +91,11 @@ func (p part) broadcast(dims []int) vec {
 	var out vec
 	from := reader{v: p.v}
 	walk(dims[:a], st[:a], func(off int) {
-		s := from.slice(off, off+inner)
-		if times > 1 {
-			s = repeat(s[0].ts, times)
+		if times == 1 {
+			from.copy(&out, off, off+inner)
+			return
 		}
-		out.append(s)
+		out.push(times, from.slice(off, off+1)[0].ts)
 	})
 	return out
 }
@@ -147,7 +147,7 @@ func (p part) transpose(perm []int) part {
 	}
 	var out vec
 	source := reader{v: p.v}
-	walk(dims, st, func(off int) { out.append(source.slice(off, off+1)) })
+	walk(dims, st, func(off int) { source.copy(&out, off, off+1) })
 	return part{dims, out}
 }
 
@@ -161,7 +161,7 @@ func (p part) slice(axis, start, end int) part {
 	var out vec
 	from := reader{v: p.v}
 	for o := range outer {
-		out.append(from.slice((o*n+start)*inner, (o*n+end)*inner))
+		from.copy(&out, (o*n+start)*inner, (o*n+end)*inner)
 	}
 	dims := slices.Clone(p.dims)
 	dims[axis] = end - start
@@ -182,7 +182,7 @@ func (p part) take(axis int, at []int) part {
 			for j < len(at) && at[j] == at[j-1]+1 {
 				j++
 			}
-			out.append(from.slice((o*n+at[i])*inner, (o*n+at[j-1]+1)*inner))
+			from.copy(&out, (o*n+at[i])*inner, (o*n+at[j-1]+1)*inner)
 			i = j
 		}
 	}

@@ -81,9 +81,48 @@ func Solve(g *graph.Graph) (*Solution, error) {
 			return nil, fmt.Errorf("solving node %d (%v at %s): %w", i, g.Nodes[i].Op, g.Nodes[i].Scope, err)
 		}
 		s.vals[i] = s.tidy(v)
+		s.sys.tidy()
 	}
 	s.finish()
 	return s.solution(), nil
+}
+
+// longLimit is the number of runs past which a scale is worth a second look.
+const longLimit = 1 << 10
+
+// forget drops the long scales of values that an operation has just pinned, and
+// of those that they were moved from: a network takes tensors of all its experts
+// apart element by element, and the solver would keep that for every layer.
+func (s *solver) forget(n *graph.Node) {
+	for _, in := range n.In {
+		for s.pinned(in) {
+			s.vals[in], s.by[in] = nil, nil
+			if n := &s.g.Nodes[in]; n.Op == graph.OpReshape || n.Op == graph.OpTranspose {
+				in = n.In[0]
+			}
+		}
+	}
+}
+
+// pinned reports whether a value has a long scale that is zero.
+func (s *solver) pinned(id graph.ID) bool {
+	return s.vals[id].long() && !slices.ContainsFunc(s.vals[id], func(p part) bool { return !s.sys.isZero(p.v) })
+}
+
+// long reports whether a scale has fallen into many runs.
+func (s scale) long() bool {
+	return slices.ContainsFunc(s, func(p part) bool { return len(p.v) > longLimit })
+}
+
+// added takes the elements of a value together along its last axis. From then
+// on they are alike, which says in short what may have been long before.
+func (s *solver) added(x graph.ID) scale {
+	v := s.val(x)
+	out := s.reduce(v)
+	if v.long() && s.among == 0 && s.g.Nodes[x].Op != graph.OpWeight {
+		s.vals[x] = slices.Clone(out)
+	}
+	return out
 }
 
 // What fixes a variable beside the nodes, as reasons counted from their number.
@@ -277,9 +316,20 @@ func (s *solver) flat(v scale, dims []int) vec {
 	if len(v) == 0 {
 		return repeat(nil, size(dims))
 	}
-	acc := v[0].broadcast(dims)
-	for _, p := range v[1:] {
-		acc = s.sys.sum(acc, p.broadcast(dims), 1)
+	var acc vec
+	long := len(v) > 1 && v.long()
+	for _, p := range v {
+		if long && s.sys.isZero(p.v) {
+			continue // the sum would go through all of it for nothing
+		}
+		if q := p.broadcast(dims); acc == nil {
+			acc = q
+		} else {
+			acc = s.sys.sum(acc, q, 1)
+		}
+	}
+	if acc == nil {
+		return repeat(nil, size(dims))
 	}
 	return acc
 }

@@ -8,25 +8,6 @@ type origin struct {
 	part int32 // index of the leaf's scale term
 }
 
-// piece is a stretch of consecutive variables that are all free, or all bound:
-// equal to a run of combinations of others.
-type piece struct {
-	start  int32
-	n      int
-	bound  bool
-	ts     []term // of a bound piece
-	reason int32  // the node whose equations bound it
-}
-
-// block is a stretch of variables that were made together.
-type block struct {
-	start  int32
-	n      int
-	origin origin
-	pieces []piece
-	last   int // the piece that was found last
-}
-
 // mark is a property that variables got on their way through the network.
 type mark struct {
 	v    int32
@@ -42,6 +23,7 @@ type system struct {
 	marks  []mark
 	last   int   // the block that was found last
 	final  bool  // every bound piece refers to free variables
+	coarse []int // blocks that have gathered many pieces
 	why    int32 // recorded as reason for variables that the next equations bind
 }
 
@@ -49,7 +31,7 @@ type system struct {
 func (s *system) fresh(n int, o origin) vec {
 	v := s.next
 	if n > 0 {
-		s.blocks = append(s.blocks, block{start: v, n: n, origin: o, pieces: []piece{{start: v, n: n, reason: -1}}})
+		s.blocks = append(s.blocks, block{start: v, n: n, origin: o, pieces: []piece{{start: v, n: n}}})
 		s.next += int32(n)
 	}
 	return variables(v, n)
@@ -124,16 +106,49 @@ func (s *system) piece(v int32) piece {
 		var parts []piece
 		at := p.start
 		for _, x := range r {
-			parts = append(parts, piece{at, x.n, true, x.ts, p.reason})
+			part := piece{at, x.n, true, x.ts, [2]int32{p.why(at), p.why(at + 1)}}
 			if len(x.ts) == 0 && len(p.ts) == 1 {
 				// Equal to a variable that was pinned later: for its reason.
-				c, k := s.find(p.ts[0].v + p.ts[0].step*(at-p.start))
-				parts[len(parts)-1].reason = c.pieces[k].reason
+				v := p.ts[0].v + p.ts[0].step*(at-p.start)
+				c, k := s.find(v)
+				part.reasons[0] = c.pieces[k].why(v)
+				part.reasons[1] = part.reasons[0]
 			}
+			parts = append(parts, part)
 			at += int32(x.n)
 		}
 		b.pieces = slices.Replace(b.pieces, j, j+1, parts...)
 	}
+}
+
+// isZero reports whether an array is pinned as a whole.
+func (s *system) isZero(v vec) bool {
+	for _, r := range v {
+		if n := 1; len(r.ts) == 1 {
+			if r.ts[0].step != 0 {
+				n = r.n
+			}
+			if !s.pinned(r.ts[0].v, n) {
+				return false
+			}
+		} else if x := s.resolve(r.n, r.ts); len(x) > 1 || len(x[0].ts) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// pinned reports whether variables v … v+n-1 are all zero.
+func (s *system) pinned(v int32, n int) bool {
+	for n > 0 {
+		p := s.piece(v)
+		if !p.bound || len(p.ts) > 0 {
+			return false
+		}
+		k := int(p.start-v) + p.n
+		v, n = v+int32(k), n-k
+	}
+	return true
 }
 
 // settled reports whether a bound piece refers to free variables only.
@@ -234,6 +249,10 @@ func (s *system) zero(v vec) {
 }
 
 func (s *system) zeroRun(n int, ts []term) {
+	if n == 1 && s.settled(piece{n: 1, ts: ts}) {
+		s.solve(run{1, ts})
+		return
+	}
 	r := s.resolve(n, ts)
 	if len(r) == 1 {
 		s.solve(r[0])
@@ -339,18 +358,17 @@ func (s *system) bind(v int32, n int, ts []term) {
 	r := run{n, ts}
 	for done := 0; done < n; {
 		b, j := s.find(v + int32(done))
+		if len(b.pieces) > coarseLimit && !b.coarse {
+			b.coarse = true
+			s.coarse = append(s.coarse, s.last)
+		}
 		p := b.pieces[j]
 		from := int(v) + done - int(p.start)
 		k := min(n-done, p.n-from)
-		var parts []piece
-		if from > 0 {
-			parts = append(parts, piece{start: p.start, n: from, reason: -1})
+		bound := piece{p.start + int32(from), k, true, r.at(done, k == 1), [2]int32{s.why, s.why}}
+		if from > 0 || j == 0 || !s.extend(b, j, bound) {
+			b.bind(j, bound)
 		}
-		parts = append(parts, piece{p.start + int32(from), k, true, r.at(done, k == 1), s.why})
-		if rest := p.n - from - k; rest > 0 {
-			parts = append(parts, piece{start: p.start + int32(from+k), n: rest, reason: -1})
-		}
-		b.pieces = slices.Replace(b.pieces, j, j+1, parts...)
 		done += k
 	}
 }

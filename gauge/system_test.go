@@ -86,6 +86,15 @@ func draw(rt *rapid.T) (n int, runs []run, rows [][]int64) {
 	return n, runs, rows
 }
 
+// tidyAll joins pieces as after an equation that left very many.
+func (s *system) tidyAll() {
+	s.coarse = s.coarse[:0]
+	for i := range s.blocks {
+		s.coarse = append(s.coarse, i)
+	}
+	s.tidy()
+}
+
 // TestSystem: after any sequence of equations, as many variables are free as
 // the nullspace has dimensions, and every choice of them solves all equations.
 func TestSystem(t *testing.T) {
@@ -98,6 +107,9 @@ func TestSystem(t *testing.T) {
 			made += k
 		}
 		for i, r := range runs {
+			if rapid.Bool().Draw(rt, "tidy") {
+				s.tidyAll()
+			}
 			s.why = int32(i)
 			if i%2 == 0 {
 				s.zero(vec{r})
@@ -118,8 +130,8 @@ func TestSystem(t *testing.T) {
 		x := make([]*big.Rat, n)
 		for v := range x {
 			x[v] = s.value(run{1, variable(int32(v))}, 0, free)
-			if p := s.piece(int32(v)); p.bound && (p.reason < 0 || int(p.reason) >= len(runs)) {
-				rt.Fatalf("variable %d is bound by equation %d of %d", v, p.reason, len(runs))
+			if p := s.piece(int32(v)); p.bound && (p.why(int32(v)) < 0 || int(p.why(int32(v))) >= len(runs)) {
+				rt.Fatalf("variable %d is bound by equation %d of %d", v, p.why(int32(v)), len(runs))
 			}
 		}
 		for _, r := range rows {

@@ -67,6 +67,9 @@ func (r run) at(t int, only bool) []term {
 			out[i].step = 0
 		}
 	}
+	if len(out) == 1 {
+		return out
+	}
 	return normal(out)
 }
 
@@ -141,6 +144,13 @@ type reader struct {
 
 // slice returns elements [lo,hi).
 func (r *reader) slice(lo, hi int) vec {
+	var out vec
+	r.copy(&out, lo, hi)
+	return out
+}
+
+// copy appends elements [lo,hi) to an array.
+func (r *reader) copy(out *vec, lo, hi int) {
 	if lo < r.from {
 		r.i, r.from = 0, 0
 	}
@@ -148,7 +158,6 @@ func (r *reader) slice(lo, hi int) vec {
 		r.from += r.v[r.i].n
 		r.i++
 	}
-	var out vec
 	for i, at := r.i, r.from; i < len(r.v) && at < hi; i++ {
 		x := r.v[i]
 		from, to := max(lo-at, 0), min(hi-at, x.n)
@@ -157,7 +166,6 @@ func (r *reader) slice(lo, hi int) vec {
 		}
 		at += x.n
 	}
-	return out
 }
 
 // times returns num/den · v.
