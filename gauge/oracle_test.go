@@ -494,13 +494,21 @@ func TestJacobian(t *testing.T) {
 				t.Skipf("the same network as %s", same)
 			}
 			graphs[h] = name
-			if s.n > smallest && !*every {
+			if s.n > limit() && !*every {
 				t.Skipf("%d variables: with -every only", s.n)
 			}
 			t.Parallel()
 			s.judge(t, name)
 		})
 	}
+}
+
+// limit is the number of variables up to which a network is judged by default.
+func limit() int {
+	if testing.Short() {
+		return smallest / 2
+	}
+	return smallest
 }
 
 func modelType(t *testing.T, dir string) string {
