@@ -189,13 +189,8 @@ func newReorder(ck *checkpoint.Checkpoint, p *gauge.Permutations, key keys.SealK
 // sealed returns the editor of a sealed tensor, which reads the original, scales
 // it by the editors that scale returns, and moves it.
 func (r *reorder) sealed(t checkpoint.Tensor, scale func(checkpoint.Tensor) checkpoint.Editor) checkpoint.Editor {
-	source, moved := t, false
-	if name, ok := r.from[t.Name]; ok && name != t.Name {
-		source, _ = r.ck.Tensor(name)
-		moved = true
-	}
-	axes := r.axes[t.Name]
-	if !moved && len(axes) == 0 {
+	source, axes := r.exchanged(t, r.from), r.axes[t.Name]
+	if source.Name == t.Name && len(axes) == 0 {
 		return scale(t)
 	}
 	return r.mover(t, source, axes, false, scale(source), nil)
@@ -204,16 +199,23 @@ func (r *reorder) sealed(t checkpoint.Tensor, scale func(checkpoint.Tensor) chec
 // original returns the editor of an original's tensor, which reads the sealed
 // one, moves it back, and scales it.
 func (r *reorder) original(t checkpoint.Tensor, scale func(checkpoint.Tensor) checkpoint.Editor) checkpoint.Editor {
-	source, moved := t, false
-	if name, ok := r.to[t.Name]; ok && name != t.Name {
-		source, _ = r.ck.Tensor(name)
-		moved = true
-	}
+	source := r.exchanged(t, r.to)
 	axes := r.axes[source.Name]
-	if !moved && len(axes) == 0 {
+	if source.Name == t.Name && len(axes) == 0 {
 		return scale(t)
 	}
 	return r.mover(t, source, axes, true, nil, scale(t))
+}
+
+// exchanged returns the tensor whose content comes in place of t's; t itself
+// if it stays.
+func (r *reorder) exchanged(t checkpoint.Tensor, by map[string]string) checkpoint.Tensor {
+	name, ok := by[t.Name]
+	if !ok || name == t.Name {
+		return t
+	}
+	source, _ := r.ck.Tensor(name)
+	return source
 }
 
 func (r *reorder) mover(t, source checkpoint.Tensor, axes []gauge.PermutedAxis, back bool, before, after checkpoint.Editor) checkpoint.Editor {

@@ -181,11 +181,7 @@ func (m *model) compare(g *graph.Graph, res *Model) error {
 	}{{"missing", missing}, {"with another shape", shape}, {"not read by the network", extra}} {
 		if n := len(l.list); n > 0 {
 			sort.Strings(l.list)
-			s := strings.Join(l.list[:min(n, 8)], ", ")
-			if n > 8 {
-				s += fmt.Sprintf(" and %d more", n-8)
-			}
-			parts = append(parts, fmt.Sprintf("%d tensors %s: %s", n, l.what, s))
+			parts = append(parts, fmt.Sprintf("%d tensors %s: %s", n, l.what, fault.List(l.list)))
 		}
 	}
 	if len(parts) == 0 {

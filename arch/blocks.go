@@ -3,6 +3,7 @@ package arch
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
 )
@@ -235,25 +236,33 @@ func (m *model) window(def int) int {
 
 // layerTypes reads layer_types, or computes the class's default.
 func (m *model) layerTypes(sliding func(i int) bool) []bool {
+	return m.layersOfKind("sliding_attention", sliding)
+}
+
+// layersOfKind reads which layers layer_types calls by the given kind, the
+// others being full attention.
+func (m *model) layersOfKind(kind string, def func(i int) bool) []bool {
+	return m.layersNamed([]string{kind}, []string{"full_attention"}, def)
+}
+
+// layersNamed reads which layers layer_types calls by one of kinds; the others
+// must be one of rest. Without layer_types the class's default counts.
+func (m *model) layersNamed(kinds, rest []string, def func(i int) bool) []bool {
 	var names []string
 	out := make([]bool, m.layers)
-	if !m.get("layer_types", &names) {
-		for i := range out {
-			out[i] = sliding(i)
-		}
-		return out
-	}
-	if len(names) != m.layers {
+	given := m.get("layer_types", &names)
+	if given && len(names) != m.layers {
 		m.failf("config.json: layer_types has %d entries for %d layers", len(names), m.layers)
 		return out
 	}
-	for i, n := range names {
-		switch n {
-		case "sliding_attention":
-			out[i] = true
-		case "full_attention":
-		default:
-			m.failf("config.json: layer_types[%d] %q is not supported", i, n)
+	for i := range out {
+		if !given {
+			out[i] = def(i)
+			continue
+		}
+		out[i] = slices.Contains(kinds, names[i])
+		if !out[i] && !slices.Contains(rest, names[i]) {
+			m.failf("config.json: layer_types[%d] %q is not supported", i, names[i])
 		}
 	}
 	return out

@@ -169,25 +169,5 @@ func graniteHybrid(m *model) []graph.ID {
 
 // graniteMambas reads which layers are Mamba, under either name.
 func (m *model) graniteMambas() []bool {
-	var names []string
-	out := make([]bool, m.layers)
-	given := m.get("layer_types", &names)
-	if given && len(names) != m.layers {
-		m.failf("config.json: layer_types has %d entries for %d layers", len(names), m.layers)
-		return out
-	}
-	for i := range out {
-		if !given {
-			out[i] = true
-			continue
-		}
-		switch names[i] {
-		case "mamba", "linear_attention":
-			out[i] = true
-		case "attention", "full_attention":
-		default:
-			m.failf("config.json: layer_types[%d] %q is not supported", i, names[i])
-		}
-	}
-	return out
+	return m.layersNamed([]string{"mamba", "linear_attention"}, []string{"attention", "full_attention"}, func(int) bool { return true })
 }

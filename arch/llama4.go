@@ -79,29 +79,6 @@ func (m *model) llama4Heads(s stem) llama4Attention {
 	return a
 }
 
-// layersOfKind reads which layers layer_types calls by the given kind, the
-// others being full attention.
-func (m *model) layersOfKind(kind string, def func(i int) bool) []bool {
-	var names []string
-	out := make([]bool, m.layers)
-	given := m.get("layer_types", &names)
-	if given && len(names) != m.layers {
-		m.failf("config.json: layer_types has %d entries for %d layers", len(names), m.layers)
-		return out
-	}
-	for i := range out {
-		if !given {
-			out[i] = def(i)
-			continue
-		}
-		out[i] = names[i] == kind
-		if !out[i] && names[i] != "full_attention" {
-			m.failf("config.json: layer_types[%d] %q is not supported", i, names[i])
-		}
-	}
-	return out
-}
-
 // llama4Attend runs the attention of layer i.
 func (m *model) llama4Attend(x graph.ID, name string, a llama4Attention, i int) graph.ID {
 	q := m.split(m.linear(x, name+".q_proj", a.heads*a.dim, a.biasQKV), a.heads, a.dim)

@@ -94,11 +94,7 @@ func unmatched(missing, several []string) error {
 		list []string
 	}{{"that the checkpoint does not hold", missing}, {"that may be more than one tensor", several}} {
 		if n := len(l.list); n > 0 {
-			text := strings.Join(l.list[:min(n, 8)], ", ")
-			if n > 8 {
-				text += fmt.Sprintf(" and %d more", n-8)
-			}
-			parts = append(parts, fmt.Sprintf("%d weights %s: %s", n, l.what, text))
+			parts = append(parts, fmt.Sprintf("%d weights %s: %s", n, l.what, fault.List(l.list)))
 		}
 	}
 	if len(parts) == 0 {

@@ -88,6 +88,17 @@ var indexRules = map[string]rule{
 
 func (l *lowering) vector(ids *value) *value { return l.reshape(ids, []int{ids.size()}) }
 
+// indexed lists the axes for which ids are given.
+func indexed(ids []*value) []int {
+	var axes []int
+	for i, t := range ids {
+		if t != nil {
+			axes = append(axes, i)
+		}
+	}
+	return axes
+}
+
 // indexRule is x[i, :, j]: ids of several axes are joined into one axis.
 func indexRule(c *call) []*value {
 	l, x := c.l, c.t("self")
@@ -96,12 +107,7 @@ func indexRule(c *call) []*value {
 	if !ok {
 		return nil
 	}
-	var axes []int
-	for i, t := range ids {
-		if t != nil {
-			axes = append(axes, i)
-		}
-	}
+	axes := indexed(ids)
 	switch {
 	case len(axes) == 0:
 		return one(x)
@@ -185,12 +191,7 @@ func indexPut(c *call) []*value {
 	if !ok {
 		return nil
 	}
-	var axes []int
-	for i, t := range ids {
-		if t != nil {
-			axes = append(axes, i)
-		}
-	}
+	axes := indexed(ids)
 	if len(axes) == 0 || axes[len(axes)-1]-axes[0] != len(axes)-1 {
 		return nil
 	}

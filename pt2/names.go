@@ -211,11 +211,7 @@ func (n *names) compare(g *graph.Graph, info *Info, opt Options) error {
 	}{{"missing", n.missing}, {"with another shape", n.wrong}, {"not known to the program", extra}} {
 		if k := len(l.list); k > 0 {
 			sort.Strings(l.list)
-			s := strings.Join(l.list[:min(k, 8)], ", ")
-			if k > 8 {
-				s += fmt.Sprintf(" and %d more", k-8)
-			}
-			parts = append(parts, fmt.Sprintf("%d tensors %s: %s", k, l.what, s))
+			parts = append(parts, fmt.Sprintf("%d tensors %s: %s", k, l.what, fault.List(l.list)))
 		}
 	}
 	if len(parts) == 0 {

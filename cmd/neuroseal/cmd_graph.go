@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -115,25 +114,7 @@ func drawLayer(n *neuroseal.Network, o graphOptions, file, format string) error 
 	if err := n.DrawLayer(&b, o.Layer, format); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".neuroseal-*")
-	if err != nil {
-		return fault.Wrap(fault.General, err, "writing picture")
-	}
-	_, err = tmp.Write(b.Bytes())
-	if err2 := tmp.Close(); err == nil {
-		err = err2
-	}
-	if err == nil {
-		err = os.Chmod(tmp.Name(), 0o644)
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
-		return fault.Wrap(fault.General, err, "writing picture")
-	}
-	return nil
+	return writeOut(file, b.Bytes())
 }
 
 func writeNetwork(w io.Writer, n *neuroseal.Network, all bool) {
