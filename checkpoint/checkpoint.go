@@ -7,9 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
@@ -65,7 +64,7 @@ type Shard struct {
 	Size   int64
 	Header *safetensors.Header // not to be changed
 
-	file *os.File
+	file file
 }
 
 // File is a file of the folder that is no shard.
@@ -96,7 +95,8 @@ type Skipped struct {
 // while it is in use.
 type Checkpoint struct {
 	root    string
-	single  bool // opened as a file: the folder around it is not part of it
+	fsys    fs.FS // where the files are; nil: in root, on the disk
+	single  bool  // opened as a file: the folder around it is not part of it
 	shards  []Shard
 	others  []File
 	skipped []Skipped
@@ -106,7 +106,8 @@ type Checkpoint struct {
 	byName  map[string]int
 }
 
-// Root returns the checkpoint's folder, for a single file the one around it.
+// Root returns the checkpoint's folder, for a single file the one around it;
+// of a checkpoint that OpenFS opened, its name.
 func (c *Checkpoint) Root() string { return c.root }
 
 // Tensors returns all tensors, shard by shard in the order of their data. The
@@ -214,11 +215,6 @@ func (c *Checkpoint) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// path returns where a file of the checkpoint lies.
-func (c *Checkpoint) path(rel string) string {
-	return filepath.Join(c.root, filepath.FromSlash(rel))
 }
 
 // Scalable reports whether the tensor holds numbers that can be multiplied by

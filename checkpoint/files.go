@@ -19,6 +19,9 @@ import (
 // consist of them; links to folders are not, as they may lead anywhere and in
 // circles.
 func (c *Checkpoint) walk() ([]File, error) {
+	if c.fsys != nil {
+		return c.walkFS()
+	}
 	var files []File
 	root, err := filepath.EvalSymlinks(c.root)
 	if err != nil {

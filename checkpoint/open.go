@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -149,7 +148,7 @@ func pickleOnly(file string) error {
 
 func (c *Checkpoint) readIndex(has map[string]bool) ([]string, []safetensors.IndexEntry, error) {
 	file := c.path(indexName)
-	data, err := readLimited(file, safetensors.MaxHeader)
+	data, err := c.ReadFile(indexName, safetensors.MaxHeader)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -226,9 +225,9 @@ func (c *Checkpoint) openShards(names []string, index []safetensors.IndexEntry) 
 }
 
 func (c *Checkpoint) openShard(name string) error {
-	f, err := os.Open(c.path(name))
+	f, err := c.open(name)
 	if err != nil {
-		return fault.Wrap(fault.General, err, "opening shard")
+		return fault.Wrap(fault.KindOf(err), err, "opening shard")
 	}
 	c.shards = append(c.shards, Shard{Path: name, file: f})
 	s := &c.shards[len(c.shards)-1]
@@ -270,27 +269,9 @@ func (c *Checkpoint) readConfig() error {
 	for _, f := range c.others {
 		if f.Path == configName {
 			var err error
-			c.config, err = readLimited(c.path(configName), maxConfig)
+			c.config, err = c.ReadFile(configName, maxConfig)
 			return err
 		}
 	}
 	return nil
-}
-
-// readLimited reads a file that has at most limit bytes.
-func readLimited(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading checkpoint")
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading checkpoint")
-	}
-	if int64(len(data)) > limit {
-		return nil, fault.New(fault.Mismatch, "%s has more than %d bytes", file, limit).
-			WithHint("this is not the file that its name says; download it again")
-	}
-	return data, nil
 }

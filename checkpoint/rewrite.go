@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -144,6 +143,9 @@ func (c *Checkpoint) RewriteBytes(opt RewriteOptions) int64 {
 // CheckOutput refuses an output folder that is the checkpoint's folder, lies in
 // it, or holds it or one of the files that it links to.
 func (c *Checkpoint) CheckOutput(dst string) error {
+	if c.fsys != nil {
+		return nil // it has no folder
+	}
 	overlap := fault.New(fault.Usage, "output %s and checkpoint %s lie within each other", dst, c.root).
 		WithHint("choose an output folder outside the checkpoint")
 	if !c.single {
@@ -309,7 +311,7 @@ func (r *rewriter) copy(ctx context.Context, j job, out io.Writer, res *FileResu
 			p.skip, grown = h.Skip, h.Size-h.Skip
 		}
 	} else {
-		f, err := os.Open(r.c.path(j.rel))
+		f, err := r.c.open(j.rel)
 		if err != nil {
 			return fault.Wrap(fault.General, err, "reading checkpoint")
 		}

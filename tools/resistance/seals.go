@@ -56,6 +56,7 @@ var effects = []sealing{
 	{"one in 64 apart", "the middle of the range, one channel in 64 at either end", outlying(func(n int) int { return max(1, n/64) })},
 	{"one apart", "the middle of the range, one channel at either end", outlying(func(int) int { return 1 })},
 	{"max", "profile max: one apart, the middle ±4, and the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
+	{"max permuted", "profile max with `--permute`: channels, heads and experts change places, too", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max, Permute: true})},
 }
 
 // outlying puts a few classes at either end and the others into the middle.
