@@ -15,6 +15,7 @@ import (
 // InspectOptions say what to look at.
 type InspectOptions struct {
 	Path          string
+	Remote        *Remote      // a checkpoint that is elsewhere, in place of Path; only its headers are read; nil: none
 	Graph         string       // as in LockOptions; needed where the manifest names a graph
 	Profile       seal.Profile // for an unsealed checkpoint; default portable
 	Detect        bool         // read the weights and look for traces of a seal
@@ -70,7 +71,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 	if o.Profile == "" {
 		o.Profile = seal.Portable
 	}
-	man, err := readManifest(o.Path)
+	man, err := o.readManifest()
 	var legacy manifest.Legacy
 	if err != nil && !errors.As(err, &legacy) && fault.KindOf(err) != fault.NotSealed {
 		return nil, err
@@ -81,7 +82,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 			return nil, err
 		}
 	}
-	m, err := openWith(o.Path, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed || man != nil})
+	m, err := o.open(arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed || man != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +124,23 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		}
 	}
 	return res, nil
+}
+
+func (o *InspectOptions) readManifest() (*manifest.Manifest, error) {
+	if o.Remote != nil {
+		return o.Remote.ReadManifest()
+	}
+	return readManifest(o.Path)
+}
+
+func (o *InspectOptions) open(opt arch.Options) (*model, error) {
+	switch {
+	case o.Remote == nil:
+		return openWith(o.Path, o.Graph, opt)
+	case o.Detect || o.Graph != "":
+		return nil, fault.New(fault.Usage, "the weights of %s are not here, only their headers", o.Remote.Name).WithHint("download it first")
+	}
+	return openRemote(o.Remote, o.Remote.Files, opt)
 }
 
 // possible fills in what a seal of this profile could touch.

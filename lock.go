@@ -3,6 +3,7 @@ package neuroseal
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math"
 	"path"
 	"slices"
@@ -27,7 +28,8 @@ const DefaultScale = 100
 // LockOptions say how to seal.
 type LockOptions struct {
 	Source, Output string
-	Graph          string // .pt2 or .onnx that describes the network; "": by the config
+	Remote         *Remote // a checkpoint that is elsewhere, in place of Source; nil: none
+	Graph          string  // .pt2 or .onnx that describes the network; "": by the config
 
 	Method  seal.Method  // default gauge
 	Profile seal.Profile // of method gauge; default portable
@@ -45,9 +47,11 @@ type LockOptions struct {
 	AllowUnsealed bool // leave tensors alone that the network does not read
 	AllowSealed   bool // do not refuse weights that look sealed already
 
-	// ModelCard returns the new content of README.md, given the old one (nil if
-	// there is none); unlock brings the old one back. nil: it is copied.
-	ModelCard func(old []byte) []byte
+	// The model card, README.md of an output folder, gets a section on the seal,
+	// which unlock takes out again.
+	NoCard      bool   // leave it as it is
+	CardSection []byte // Markdown of measured resistance, put there too; nil: none
+	BaseModel   string // id on the hub of what is sealed; "": what the config says, if anything
 
 	Time     time.Time // recorded; zero: now
 	Progress Progress
@@ -57,6 +61,7 @@ type LockOptions struct {
 	NoMetadata bool
 
 	fileName string // of the model file when the output is one
+	files    fs.FS  // of Remote, read here when they are here
 }
 
 // LockResult says what was sealed.
@@ -82,6 +87,9 @@ const observeTokens = 4
 // Lock seals a checkpoint. The output becomes visible when it is complete; the
 // source is only read.
 func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
+	if o.Remote != nil {
+		return lockRemote(ctx, o)
+	}
 	if modelFile(o.Output) {
 		return lockFile(ctx, o)
 	}
@@ -117,7 +125,7 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
-	if err := refuseSealed(o.Source); err != nil {
+	if err := o.refuseSealed(); err != nil {
 		return nil, err
 	}
 	if err := o.suitsGGUF(); err != nil {
@@ -126,7 +134,7 @@ func openLocker(o LockOptions) (*locker, error) {
 	if err := o.suitsONNX(); err != nil {
 		return nil, err
 	}
-	m, err := openWith(o.Source, o.Graph, arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed})
+	m, err := o.openSource()
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +152,22 @@ func openLocker(o LockOptions) (*locker, error) {
 		return nil, fault.New(fault.Usage, "permutations would change the codes of quantised weights, which stay as they are").
 			WithHint("leave --permute out, or seal the unquantised checkpoint")
 	}
-	return &locker{o: o, m: m, measure: m}, nil
+	return &locker{o: o, m: m, measure: m, remote: o.Remote}, nil
+}
+
+func (o *LockOptions) refuseSealed() error {
+	if o.Remote != nil {
+		return refuseSealedRemote(o.Remote)
+	}
+	return refuseSealed(o.Source)
+}
+
+func (o *LockOptions) openSource() (*model, error) {
+	opt := arch.Options{Tokens: observeTokens, AllowUnsealed: o.AllowUnsealed}
+	if o.Remote != nil {
+		return openRemote(o.Remote, o.files, opt)
+	}
+	return openWith(o.Source, o.Graph, opt)
 }
 
 // checkOutput refuses an output that cannot be written, before any long work.
@@ -201,6 +224,7 @@ type locker struct {
 	o       LockOptions
 	m       *model
 	measure measurer
+	remote  *Remote         // what m is; nil: a checkpoint on this machine
 	full    *gauge.Solution // all freedom
 	sol     *gauge.Solution // after the profile's blocks
 	stored  *gauge.Solution // of the tensors that stand in the file
@@ -285,6 +309,11 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 	}
 	l.signs(ranges.Groups)
 	l.seal.Groups = ranges.Groups
+	if !l.o.DryRun {
+		if err := l.seal.Redraw(l.o.Key); err != nil {
+			return fault.Wrap(fault.Unsupported, err, "choosing exponents")
+		}
+	}
 	for i, g := range ranges.Groups {
 		lo, hi := g.Span()
 		l.explain = append(l.explain, Explanation{g.ID, lo, hi, ranges.Why[i]})
@@ -331,7 +360,7 @@ func (l *locker) record(r *seal.Ranges) error {
 	for i, g := range r.Groups {
 		l.man.Groups = append(l.man.Groups, manifest.Group{
 			ID: g.ID, Kind: string(g.Kind), Layer: g.Layer, Classes: g.Classes, Block: blockLength(l.full.Groups[i].Classes, g.Classes),
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliersOf(g), Signs: g.Signs,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliersOf(g), Signs: g.Signs, Draw: g.Draw,
 		})
 	}
 	for i := range l.sol.Tensors {

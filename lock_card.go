@@ -1,69 +1,144 @@
 package neuroseal
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 )
 
-// modelCard is the file that hubs show as a model's page.
-const modelCard = "README.md"
+// cardSlack is how much a seal may add to a card of the largest size, in bytes.
+const cardSlack = 4 << 20
 
-// cardLimit bounds the size of a model card, in bytes.
-const cardLimit = 16 << 20
-
-// amendCard returns the model card as ModelCard makes it, and records how to
-// get the original's back; ok is false if it stays as it is.
-func (l *locker) amendCard() (content []byte, ok bool, err error) {
-	if l.o.ModelCard == nil {
-		return nil, false, nil
-	}
-	old, there, err := readCard(l.m.ck)
-	if err != nil {
-		return nil, false, err
-	}
-	content = l.o.ModelCard(old)
-	if there && string(content) == string(old) {
-		return nil, false, nil
-	}
-	if there {
-		at := 0
-		for at < min(len(old), len(content)) && old[at] == content[at] {
-			at++
-		}
-		tail := 0
-		for tail < min(len(old), len(content))-at && old[len(old)-1-tail] == content[len(content)-1-tail] {
-			tail++
-		}
-		l.man.Patches = append(l.man.Patches, manifest.Patch{Path: modelCard, Offset: at,
-			Before: string(old[at : len(old)-tail]), After: string(content[at : len(content)-tail])})
-	}
-	return content, true, nil
+// cardWriter puts the seal's section into the model card of an output.
+type cardWriter struct {
+	l   *locker
+	old []byte // nil: there is none
 }
 
-// readCard reads a checkpoint's model card, if it has one.
-func readCard(ck *checkpoint.Checkpoint) (data []byte, there bool, err error) {
-	for _, f := range ck.OtherFiles() {
-		if f.Path != modelCard {
-			continue
-		}
-		if f.Size > cardLimit {
-			return nil, false, fault.New(fault.Unsupported, "%s has %d bytes: too long for a model card", modelCard, f.Size).
-				WithHint("leave --card out")
-		}
-		data, err := os.ReadFile(filepath.Join(ck.Root(), modelCard))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, false, nil
-		}
-		if err != nil {
-			return nil, false, fault.Wrap(fault.General, err, "reading the model card")
-		}
-		return data, true, nil
+// openCard reads the model card that is to be amended. It returns nil if the
+// card stays as it is.
+func (l *locker) openCard() (*cardWriter, error) {
+	if l.o.NoCard || l.o.fileName != "" {
+		return nil, nil
 	}
-	return nil, false, nil
+	leave := func(why string) (*cardWriter, error) {
+		if l.o.Notice != nil {
+			l.o.Notice(modelcard.Name + " is left as it is: " + why)
+		}
+		return nil, nil
+	}
+	for _, f := range l.m.ck.OtherFiles() {
+		first, _, folder := strings.Cut(f.Path, "/")
+		switch {
+		case !strings.EqualFold(first, modelcard.Name):
+		case folder || first != modelcard.Name:
+			return leave("the checkpoint has " + f.Path)
+		case f.Size > modelcard.MaxSize:
+			return leave("it is too long for a model card")
+		}
+	}
+	old, err := readCard(l.m.ck)
+	return &cardWriter{l: l, old: old}, err
+}
+
+// skip leaves the card out of what is copied, as nil does other files.
+func (c *cardWriter) skip(rel string) bool {
+	return rel == modelcard.Name || sensitive(c.l.m.ck, rel)
+}
+
+// file is the card's entry in the manifest, but for what is written later.
+func (c *cardWriter) file() manifest.File {
+	f := manifest.File{Path: modelcard.Name}
+	if c.old != nil {
+		f.Original, f.OriginalSize = digest(c.old), int64(len(c.old))
+	}
+	return f
+}
+
+// write writes the card once the manifest can be quoted, and records the
+// edits, so that unlock takes them back.
+func (c *cardWriter) write(dir *atomicdir.Dir) error {
+	l := c.l
+	conf := arch.PlainJSON(l.m.conf)
+	base := cmp.Or(l.o.BaseModel, modelcard.BaseModel(conf))
+	add := modelcard.Additions{
+		Seal: modelcard.Section(l.man, base), Arena: l.o.CardSection, Tags: modelcard.Tags(),
+		BaseModel: base, Relation: modelcard.Relation(conf), Title: "Sealed model",
+	}
+	if base != "" {
+		add.Title = base + ", sealed"
+	}
+	r := modelcard.Amend(c.old, add)
+	for _, w := range r.Warnings {
+		if l.o.Notice != nil {
+			l.o.Notice(modelcard.Name + ": " + w)
+		}
+	}
+	i := slices.IndexFunc(l.man.Files, func(f manifest.File) bool { return f.Path == modelcard.Name })
+	f := &l.man.Files[i]
+	f.Size, f.SHA256 = int64(len(r.Content)), digest(r.Content)
+	if c.old == nil {
+		f.OriginalSize = f.Size
+	} else {
+		for _, e := range r.Edits {
+			l.man.Patches = append(l.man.Patches, manifest.Patch{Path: modelcard.Name, Offset: e.Offset, Before: e.Before, After: e.After})
+		}
+	}
+	return writeFile(dir, modelcard.Name, r.Content)
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// readCard reads a checkpoint's model card; nil if it has none.
+func readCard(ck *checkpoint.Checkpoint) ([]byte, error) {
+	i := slices.IndexFunc(ck.OtherFiles(), func(f checkpoint.File) bool { return f.Path == modelcard.Name })
+	if i < 0 {
+		return nil, nil
+	}
+	if n := ck.OtherFiles()[i].Size; n > modelcard.MaxSize+cardSlack {
+		return nil, fault.New(fault.Mismatch, "%s has %d bytes: no model card that a seal has written", modelcard.Name, n)
+	}
+	data, err := ck.ReadFile(modelcard.Name, modelcard.MaxSize+cardSlack)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), err, "reading the model card")
+	}
+	if data == nil {
+		data = []byte{}
+	}
+	return data, nil
+}
+
+// undoneCard takes a seal's additions out of the card of a checkpoint that is
+// sealed no more. ok is false where there is nothing of them; content is nil
+// where the seal wrote the whole card.
+func undoneCard(ck *checkpoint.Checkpoint, man *manifest.Manifest) (content []byte, ok bool) {
+	i := slices.IndexFunc(man.Files, func(f manifest.File) bool { return f.Path == modelcard.Name })
+	if i < 0 || man.Files[i].Original == man.Files[i].SHA256 {
+		return nil, false
+	}
+	now, err := readCard(ck)
+	if err != nil || now == nil || digest(now) != man.Files[i].SHA256 {
+		return nil, false
+	}
+	if man.Files[i].Original == "" {
+		return nil, true
+	}
+	return man.Revert(modelcard.Name, now)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/seal"
@@ -32,12 +34,12 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 	if l.conf != nil {
 		w.opt.Override["config.json"] = l.conf
 	}
-	card, amended, err := l.amendCard()
+	card, err := l.openCard()
 	if err != nil {
 		return err
 	}
-	if amended {
-		w.opt.Override[modelCard] = card
+	if card != nil {
+		w.opt.Skip = card.skip
 	}
 	if gguf.Is(l.m.path) {
 		e, err := l.ggufHeader()
@@ -51,14 +53,28 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 	}
 	return w.run(ctx, func(dir *atomicdir.Dir, out *checkpoint.RewriteResult) error {
 		for _, f := range out.LeftOut {
+			if !f.Sensitive() {
+				continue // the model card, which is written below
+			}
 			res.LeftOut = append(res.LeftOut, f.Path)
 			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
 		}
-		l.files(out)
+		l.files(out, card)
 		l.man.Checksums = sums.list(l.m.ck)
+		if !slices.ContainsFunc(l.man.Checksums, func(c manifest.Checksum) bool { return c.Original != c.Sealed }) {
+			return fault.New(fault.Unsupported, "the seal changes no weight: all that a factor would move is zero").
+				WithHint("there is nothing here to seal; --profile max may reach other tensors")
+		}
 		l.man.Keyslots = l.o.Slots
 		if l.o.Method != seal.Static {
 			l.man.SealID = sealID(l.o.Key, l.man)
+		}
+		if card != nil {
+			if err := card.write(dir); err != nil {
+				return err
+			}
+		}
+		if l.o.Method != seal.Static {
 			l.man.Sign(l.o.Key)
 		}
 		return writeFile(dir, manifest.Name, l.man.Marshal())
@@ -100,8 +116,9 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 	return scale
 }
 
-// files records the digests of all files, and of the original as a whole.
-func (l *locker) files(out *checkpoint.RewriteResult) {
+// files records the digests of all files, and of the original as a whole. The
+// model card is written after that, as it quotes the latter.
+func (l *locker) files(out *checkpoint.RewriteResult, card *cardWriter) {
 	for _, f := range out.Files {
 		e := manifest.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256Out, Original: f.SHA256In, OriginalSize: f.Size}
 		for _, s := range l.m.ck.Shards() {
@@ -118,6 +135,10 @@ func (l *locker) files(out *checkpoint.RewriteResult) {
 			e.Path = l.o.fileName
 		}
 		l.man.Files = append(l.man.Files, e)
+	}
+	if card != nil {
+		l.man.Files = append(l.man.Files, card.file())
+		slices.SortStableFunc(l.man.Files, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
 	}
 	l.man.OriginalDigest = digestOf(l.man.Files)
 }

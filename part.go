@@ -97,12 +97,15 @@ func (p Part) share(shards []checkpoint.Shard) (own, all []int) {
 
 // PartsFolder is where the parts of a seal stand until LockFinish: beside the
 // output, and on its file system.
-func PartsFolder(output string) string {
+func PartsFolder(output string) string { return besideOutput(output, ".parts") }
+
+// besideOutput is a path beside an output.
+func besideOutput(output, suffix string) string {
 	output = filepath.Clean(output)
 	if base := filepath.Base(output); base == "." || base == ".." {
 		if abs, err := filepath.Abs(output); err == nil {
 			output = abs
 		}
 	}
-	return output + ".parts"
+	return output + suffix
 }

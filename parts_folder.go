@@ -214,14 +214,19 @@ func fields(v partsSetup) map[string]any {
 type stamp struct {
 	Size     int64 `json:"size"`
 	Modified int64 `json:"modified"` // nanoseconds since 1970
+	// Sum is the checksum that names the content, of a file that is elsewhere.
+	Sum string `json:"sum,omitempty"`
 }
 
 func (l *locker) stamp(s checkpoint.Shard) (stamp, error) {
+	if l.remote != nil {
+		return stamp{Size: s.Size, Sum: l.remote.Sum(s.Path)}, nil
+	}
 	info, err := os.Stat(filepath.Join(l.m.ck.Root(), filepath.FromSlash(s.Path)))
 	if err != nil {
 		return stamp{}, fault.Wrap(fault.General, err, "reading checkpoint")
 	}
-	return stamp{info.Size(), info.ModTime().UnixNano()}, nil
+	return stamp{Size: info.Size(), Modified: info.ModTime().UnixNano()}, nil
 }
 
 // shardRecord says how a shard was sealed.

@@ -18,6 +18,14 @@ import (
 // original tool's.
 func refuseSealed(src string) error {
 	_, err := readManifest(src)
+	if fault.KindOf(err) == fault.NotSealed && gguf.Is(src) {
+		return sealedGGUF(src)
+	}
+	return judgeManifest(src, err)
+}
+
+// judgeManifest refuses a checkpoint by what reading its manifest gave.
+func judgeManifest(src string, err error) error {
 	var legacy manifest.Legacy
 	switch {
 	case err == nil:
@@ -26,8 +34,6 @@ func refuseSealed(src string) error {
 	case errors.As(err, &legacy):
 		return fault.New(fault.AlreadySealed, "%s is %v", src, legacy).
 			WithHint("undo that first: neuroseal unlock --legacy-v2 --password … or --legacy-static 100")
-	case fault.KindOf(err) == fault.NotSealed && gguf.Is(src):
-		return sealedGGUF(src)
 	case fault.KindOf(err) == fault.NotSealed:
 		return nil
 	case fault.KindOf(err) == fault.General:
@@ -152,7 +158,7 @@ func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
 	for _, g := range m.Groups {
 		p.Groups = append(p.Groups, seal.Group{
 			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g), Signs: g.Signs,
+			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g), Signs: g.Signs, Draw: g.Draw,
 		})
 	}
 	for _, t := range m.Tensors {

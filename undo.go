@@ -13,6 +13,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 )
 
 // UndoOptions say what to re-balance.
@@ -182,6 +183,16 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 			override["config.json"] = conf
 		}
 	}
+	dropped := manifest.Name
+	if man, err := readManifest(o.Source); err == nil {
+		card, ok := undoneCard(u.m.ck, man)
+		switch {
+		case ok && card == nil:
+			dropped = modelcard.Name
+		case ok:
+			override[modelcard.Name] = card
+		}
+	}
 	moves := map[string]*gauge.Tensor{}
 	for i := range u.sol.Tensors {
 		moves[u.sol.Tensors[i].Name] = &u.sol.Tensors[i]
@@ -196,7 +207,7 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 				return nil
 			},
 			Override: override,
-			Skip:     func(rel string) bool { return rel == manifest.Name || sensitive(u.m.ck, rel) },
+			Skip:     func(rel string) bool { return rel == manifest.Name || rel == dropped || sensitive(u.m.ck, rel) },
 		},
 	}
 	if gguf.Is(u.m.path) {

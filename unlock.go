@@ -11,6 +11,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -172,15 +173,14 @@ func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[strin
 			continue // a GGUF's header: unsealGGUF
 		}
 		var now []byte
+		var err error
 		switch p.Path {
 		case "config.json":
 			now = ck.ConfigJSON()
-		case modelCard:
-			card, _, err := readCard(ck)
-			if err != nil {
+		case modelcard.Name:
+			if now, err = readCard(ck); err != nil {
 				return nil, err
 			}
-			now = card
 		default:
 			return nil, fault.New(fault.Mismatch, "%s: a patch of %s, which no seal edits", manifest.Name, p.Path)
 		}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	oracle "github.com/gpustack/gguf-parser-go"
-
 	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
@@ -210,76 +208,4 @@ func TestHostile(t *testing.T) {
 			t.Fatalf("the first %d of %d bytes are accepted", n, len(raw))
 		}
 	}
-}
-
-// FuzzParse: whatever is accepted, another parser reads alike, and its header
-// can be written again.
-func FuzzParse(f *testing.F) {
-	for _, name := range []string{"types.gguf", "metadata.gguf", "aligned.gguf"} {
-		f.Add(load(f, name))
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		g, err := gguf.Parse(bytes.NewReader(raw), int64(len(raw)))
-		if err != nil {
-			if k := fault.KindOf(err); k != fault.Mismatch && k != fault.Unsupported {
-				t.Fatalf("exit %d: %v", k, err)
-			}
-			return
-		}
-		if g.Canonical() {
-			r, n, err := g.Header(func(string) bool { return false }, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if head, err := io.ReadAll(r); err != nil || int64(len(head)) != n || !bytes.Equal(head, raw[:g.DataStart]) {
-				t.Fatalf("the header does not survive: %v", err)
-			}
-		}
-		compare(t, g, raw)
-	})
-}
-
-func TestOracle(t *testing.T) {
-	for _, name := range []string{"types.gguf", "metadata.gguf", "aligned.gguf"} {
-		raw := load(t, name)
-		if !compare(t, parse(t, raw), raw) {
-			t.Errorf("%s: the other parser refuses it", name)
-		}
-	}
-}
-
-// compare reads the same bytes with gguf-parser-go; false if that refuses them.
-func compare(t *testing.T, g *gguf.File, raw []byte) (accepted bool) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "f.gguf")
-	if err := os.WriteFile(path, raw, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var o *oracle.GGUFFile
-	func() {
-		defer func() { _ = recover() }() // it is not made for hostile files
-		var err error
-		if o, err = oracle.ParseGGUFFile(path); err != nil {
-			o = nil
-		}
-	}()
-	if o == nil {
-		return false
-	}
-	if len(o.TensorInfos) != len(g.Tensors) || len(o.Header.MetadataKV) != len(g.Metadata) || len(g.Tensors) > 0 && o.TensorDataStartOffset != g.DataStart {
-		t.Fatalf("%d tensors, %d keys, data at %d; the other parser: %d, %d, %d", len(g.Tensors), len(g.Metadata), g.DataStart,
-			len(o.TensorInfos), len(o.Header.MetadataKV), o.TensorDataStartOffset)
-	}
-	for i, x := range o.TensorInfos {
-		y := g.Tensors[i]
-		if x.Name != y.Name || uint32(x.Type) != uint32(y.Type) || !slices.Equal(x.Dimensions, y.Dims) || g.DataStart+int64(x.Offset) != y.Offset {
-			t.Fatalf("%+v; the other parser: %+v", y, x)
-		}
-	}
-	for i, x := range o.Header.MetadataKV {
-		if y := g.Metadata[i]; x.Key != y.Key || uint32(x.ValueType) != uint32(y.Type) {
-			t.Fatalf("%+v; the other parser: %+v", y, x)
-		}
-	}
-	return true
 }

@@ -24,6 +24,9 @@ type File struct {
 	xet string // the content's name in another storage, which huggingface_hub uses
 }
 
+// Sum names the file's content: SHA256, or BlobID of a file that git holds.
+func (f File) Sum() string { return f.etag() }
+
 // etag is the name of the file's content in the cache, as huggingface_hub forms it.
 func (f File) etag() string {
 	if f.SHA256 != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,9 @@ type ResolveOptions struct {
 	// safetensors that transformers would load.
 	Include, Exclude []string
 	All              bool
+	// Beside are patterns of files that are taken along with the one file that a
+	// reference names.
+	Beside []string
 	// Check, if not nil, may refuse the model before it is downloaded.
 	Check func(context.Context, *Plan) error
 }
@@ -53,42 +57,71 @@ type Snapshot struct {
 // The checksums of all files that were downloaded were right when they were
 // written. Files is given so that whoever reads them can compare again.
 func (c *Client) Resolve(ctx context.Context, ref Ref, opt ResolveOptions) (*Snapshot, error) {
-	if c.cfg.Offline {
-		return c.cached(ref, opt)
-	}
-	if commitID.MatchString(ref.revision()) {
-		if s, err := c.cached(ref, opt); err == nil && s.Files != nil {
-			return s, nil
-		}
-	}
-	repo, err := c.Repo(ctx, ref)
-	if err != nil {
-		if s := c.fallback(ctx, ref, opt, err); s != nil {
-			return s, nil
-		}
-		return nil, err
-	}
-	plan, err := repo.Plan(ctx, opt)
-	if err != nil {
-		return nil, err
+	plan, here, err := c.Look(ctx, ref, opt)
+	if err != nil || here != nil {
+		return here, err
 	}
 	if opt.Check != nil {
 		if err := opt.Check(ctx, plan); err != nil {
 			return nil, err
 		}
 	}
-	if err := plan.space(); err != nil {
+	return plan.Run(ctx)
+}
+
+// Look is Resolve up to the point where anything large would move: it returns
+// what there is to download, or, where the hub is not asked, the snapshot.
+func (c *Client) Look(ctx context.Context, ref Ref, opt ResolveOptions) (*Plan, *Snapshot, error) {
+	if c.cfg.Offline {
+		s, err := c.cached(ref, opt)
+		return nil, s, err
+	}
+	if commitID.MatchString(ref.revision()) {
+		if s, err := c.cached(ref, opt); err == nil && s.Files != nil {
+			return nil, s, nil
+		}
+	}
+	repo, err := c.Repo(ctx, ref)
+	if err != nil {
+		if s := c.fallback(ctx, ref, opt, err); s != nil {
+			return nil, s, nil
+		}
+		return nil, nil, err
+	}
+	plan, err := repo.Plan(ctx, opt)
+	return plan, nil, err
+}
+
+// Run downloads into the cache what the plan's files lack there. A disk that is
+// too small gives fault.NoSpace before anything moves.
+func (p *Plan) Run(ctx context.Context) (*Snapshot, error) {
+	if err := p.space(); err != nil {
 		return nil, err
 	}
+	repo, c := p.Repo, p.Repo.client
+	ref := repo.Ref
 	c.keepTree(ref.ID, repo.Commit, repo.Files)
-	c.stage("downloading "+ref.ID, plan.Bytes)
-	if err := repo.fetchAll(ctx, plan.Files); err != nil {
+	c.stage("downloading "+ref.ID, p.Bytes)
+	if err := repo.fetchAll(ctx, p.Files); err != nil {
 		return nil, err
 	}
 	if err := c.keepRef(ref.ID, ref.revision(), repo.Commit); err != nil {
 		return nil, err
 	}
-	return c.snapshot(ref, repo.Commit, plan.Files), nil
+	return c.snapshot(ref, repo.Commit, p.Files), nil
+}
+
+// FS returns the plan's files, and no others of the repository, as Repo.FS does.
+func (p *Plan) FS(ctx context.Context) fs.FS {
+	r := *p.Repo
+	r.Files = p.Files
+	return r.FS(ctx)
+}
+
+// Cached reports whether the cache holds a file of the repository.
+func (r *Repo) Cached(f File) bool {
+	info, err := os.Stat(r.client.blobPath(r.Ref.ID, f.etag()))
+	return err == nil && info.Mode().IsRegular() && info.Size() == f.Size
 }
 
 func (c *Client) snapshot(ref Ref, commit string, files []File) *Snapshot {
@@ -164,13 +197,11 @@ func (r *Repo) Plan(ctx context.Context, opt ResolveOptions) (*Plan, error) {
 	counted := map[string]bool{}
 	for _, f := range files {
 		p.Bytes += f.Size
-		if r.client.hasPointer(r.Ref.ID, r.Commit, f) || counted[f.etag()] {
+		if counted[f.etag()] || r.Cached(f) || r.client.hasPointer(r.Ref.ID, r.Commit, f) {
 			continue
 		}
 		counted[f.etag()] = true
-		if info, err := os.Stat(r.client.blobPath(r.Ref.ID, f.etag())); err != nil || info.Size() != f.Size {
-			p.Download += f.Size - r.client.begun(r.Ref.ID, f)
-		}
+		p.Download += f.Size - r.client.begun(r.Ref.ID, f)
 	}
 	if p.Free, err = atomicdir.Free(filepath.Join(r.client.cfg.Cache, "models")); err != nil {
 		return nil, cacheError(err)

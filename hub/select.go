@@ -29,7 +29,7 @@ var otherWeights = []string{".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", "
 // patterns say; or, with neither, what makes up a checkpoint in safetensors.
 func (r *Repo) pick(ctx context.Context, opt ResolveOptions) ([]File, error) {
 	if r.Ref.Path != "" {
-		return r.pickFile()
+		return r.pickFile(opt.Beside)
 	}
 	include, err := globs(opt.Include)
 	if err != nil {
@@ -54,15 +54,22 @@ func (r *Repo) pick(ctx context.Context, opt ResolveOptions) ([]File, error) {
 	return files, nil
 }
 
-func (r *Repo) pickFile() ([]File, error) {
+func (r *Repo) pickFile(beside []string) ([]File, error) {
 	f, ok := r.File(r.Ref.Path)
 	if !ok {
 		return nil, fault.New(fault.General, "%s at %s has no file %s", r.Ref.ID, r.Ref.revision(), r.Ref.Path).
 			WithHint("its files are listed at %s/%s/tree/%s", r.client.cfg.Endpoint, r.Ref.ID, r.Ref.revision())
 	}
-	files := []File{f}
-	if c, ok := r.File(path.Join(path.Dir(f.Path), configName)); ok && path.Ext(f.Path) == weights {
-		files = append(files, c)
+	with, err := globs(beside)
+	if err != nil {
+		return nil, err
+	}
+	config := path.Join(path.Dir(f.Path), configName)
+	var files []File
+	for _, g := range r.Files {
+		if g.Path == f.Path || g.Path == config && path.Ext(f.Path) == weights || matches(with, g.Path) {
+			files = append(files, g)
+		}
 	}
 	return files, nil
 }
@@ -83,10 +90,16 @@ func (r *Repo) pickModel(ctx context.Context) ([]File, error) {
 // shards names the files that hold the model, and demands that the index and
 // the listing agree.
 func (r *Repo) shards(ctx context.Context) ([]string, error) {
+	_, single := r.File(singleName)
 	if f, ok := r.File(indexName); ok {
-		return r.indexed(ctx, f)
+		shards, err := r.indexed(ctx, f)
+		if err == nil && single && !slices.Contains(shards, singleName) {
+			err = fault.New(fault.Unsupported, "%s holds both %s and %s, which does not name it; runtimes differ in which they load", r.Ref.ID, singleName, indexName).
+				WithHint("if the single file is the model: hf://%s/%s; else tell its authors", r.Ref.ID, singleName)
+		}
+		return shards, err
 	}
-	if _, ok := r.File(singleName); ok {
+	if single {
 		return []string{singleName}, nil
 	}
 	var top []string

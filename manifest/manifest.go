@@ -90,6 +90,7 @@ type Group struct {
 
 	Outliers *Outliers `json:"outliers,omitempty"`
 	Signs    bool      `json:"signs,omitempty"` // classes are negative, too, as the key decides
+	Draw     int       `json:"draw,omitempty"`  // draws that were thrown away, for they moved nothing
 }
 
 // Outliers are classes of a group that lie far from the rest: Count of them at

@@ -59,6 +59,9 @@ def export(model, example):
             with mode:
                 fresh = torch.nn.Parameter(torch.empty(p.shape, dtype=p.dtype), False)
             module._parameters[name] = memo.setdefault(id(p), (p, fresh))[1]
+    masks = sys.modules.get("transformers.masking_utils")
+    if hasattr(masks, "_vmap_for_bhqkv"):  # transformers 4; many torches cannot export a vmap
+        masks._vmap_for_bhqkv = lambda f, bh_indices=True: lambda b, h, q, k: f(b[:, None, None, None] if bh_indices else b, h[:, None, None] if bh_indices else h, q[:, None], k)
     drop = ("loss", "encoder_last_hidden_state", "past_key_values")
     model.forward = lambda **kw: tuple(v for k, v in forward(**kw).items() if torch.is_tensor(v) and k not in drop)
     example = {k: mode.from_tensor(v) if torch.is_tensor(v) else v for k, v in example.items()}

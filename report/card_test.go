@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"pgregory.net/rapid"
 
 	"github.com/neuroseal/neuroseal/arena"
+	"github.com/neuroseal/neuroseal/modelcard"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -166,84 +165,13 @@ func TestCardFields(t *testing.T) {
 func TestMarkdownHostile(t *testing.T) {
 	raw := section(t, hostile())
 	lines := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
-	if lines[0] != cardBegin || lines[len(lines)-1] != cardEnd || bytes.Count(raw, []byte(cardBegin)) != 1 || bytes.Count(raw, []byte(cardEnd)) != 1 {
+	if lines[0] != modelcard.ArenaBegin || lines[len(lines)-1] != modelcard.ArenaEnd || bytes.Count(raw, []byte(modelcard.ArenaBegin)) != 1 || bytes.Count(raw, []byte(modelcard.ArenaEnd)) != 1 {
 		t.Errorf("markers:\n%s", raw)
 	}
-	rest := strings.ReplaceAll(strings.ReplaceAll(string(raw), cardBegin, ""), cardEnd, "")
+	rest := strings.ReplaceAll(strings.ReplaceAll(string(raw), modelcard.ArenaBegin, ""), modelcard.ArenaEnd, "")
 	for _, bad := range []string{"<", "](", "\n# head", "![", "https:", "www.", "\u202e"} {
 		if strings.Contains(rest, bad) {
 			t.Errorf("%q got through:\n%s", bad, raw)
 		}
-	}
-}
-
-func TestInsert(t *testing.T) {
-	const front = "---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n"
-	sec := cardBegin + "\nnew\n" + cardEnd
-	for _, c := range []struct{ name, card, want string }{
-		{"empty", "", sec + "\n"},
-		{"appended", front + "# Model\n", front + "# Model\n\n" + sec + "\n"},
-		{"no line end", "# Model", "# Model\n\n" + sec + "\n"},
-		{"replaced", front + "a\n" + cardBegin + "\nold\n" + cardEnd + "\nb\n", front + "a\n" + sec + "\nb\n"},
-		{"last line", "a\n" + cardBegin + "\nold\n" + cardEnd, "a\n" + sec},
-		{"windows", "a\r\n" + cardBegin + "\r\nold\r\n" + cardEnd + "\r\nb\r\n", "a\r\n" + strings.ReplaceAll(sec, "\n", "\r\n") + "\r\nb\r\n"},
-		{"in prose", "write `" + cardBegin + "` here\n", "write `" + cardBegin + "` here\n\n" + sec + "\n"},
-		{"lost end", cardBegin + "\nprecious\n", cardBegin + "\nprecious\n\n" + sec + "\n"},
-		{"lost end before a pair", cardBegin + "\nprecious\n" + cardBegin + "\nold\n" + cardEnd + "\n", cardBegin + "\nprecious\n" + sec + "\n"},
-		{"lost beginning", "a\n" + cardEnd + "\nb\n", "a\n" + cardEnd + "\nb\n\n" + sec + "\n"},
-	} {
-		for _, s := range []string{sec, sec + "\n", "new", "\nnew\n", strings.ReplaceAll(sec, "\n", "\r\n")} {
-			if got := string(Insert([]byte(c.card), []byte(s))); got != c.want {
-				t.Errorf("%s, section %q:\n%q, want\n%q", c.name, s, got, c.want)
-			}
-		}
-	}
-}
-
-// TestInsertProperties: inserting twice is inserting once, the newest section
-// wins, and every other byte stays.
-func TestInsertProperties(t *testing.T) {
-	line := rapid.SampledFrom([]string{"", "# Model", "---", "text " + cardBegin, cardBegin + " x", "```", "| a |", "é\r", " " + cardEnd, "\ufeff"})
-	marked := rapid.OneOf(line, rapid.SampledFrom([]string{cardBegin, cardEnd, cardBegin + " ", cardEnd + "\t"}))
-	text := func(g *rapid.Generator[string]) *rapid.Generator[string] {
-		return rapid.Custom(func(t *rapid.T) string {
-			eol := rapid.SampledFrom([]string{"\n", "\r\n"}).Draw(t, "eol")
-			s := strings.Join(rapid.SliceOfN(g, 0, 8).Draw(t, "lines"), eol)
-			if rapid.Bool().Draw(t, "ends") {
-				s += eol
-			}
-			return s
-		})
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		card, a, b := text(marked).Draw(t, "card"), text(marked).Draw(t, "a"), text(marked).Draw(t, "b")
-		first := Insert([]byte(card), []byte(a))
-		if again := Insert(first, []byte(a)); !bytes.Equal(again, first) {
-			t.Fatalf("inserted twice:\n%q\n%q", first, again)
-		}
-		if over, direct := Insert(first, []byte(b)), Insert([]byte(card), []byte(b)); !bytes.Equal(over, direct) {
-			t.Fatalf("inserted over another:\n%q\n%q", over, direct)
-		}
-	})
-	rapid.Check(t, func(t *rapid.T) {
-		before, after, sec := text(line).Draw(t, "before"), text(line).Draw(t, "after"), text(line).Draw(t, "section")
-		card := before + "\n" + cardBegin + "\nold\n" + cardEnd + "\n" + after
-		got := string(Insert([]byte(card), []byte(sec)))
-		if !strings.HasPrefix(got, before+"\n"+cardBegin) || !strings.HasSuffix(got, cardEnd+"\n"+after) {
-			t.Fatalf("the rest changed:\n%q\n%q", card, got)
-		}
-		if got := string(Insert([]byte(before), []byte(sec))); !strings.HasPrefix(got, before) {
-			t.Fatalf("the rest changed:\n%q\n%q", before, got)
-		}
-	})
-}
-
-// TestInsertCard: what CardMarkdown writes is what Insert takes.
-func TestInsertCard(t *testing.T) {
-	readme := []byte("---\nlicense: mit\n---\n# Model\n\nText.\n")
-	first := Insert(readme, section(t, several()))
-	second := Insert(first, section(t, small()))
-	if want := fmt.Sprintf("%s\n%s", readme, section(t, small())); string(second) != want {
-		t.Errorf("%s", second)
 	}
 }

@@ -6,23 +6,24 @@ import (
 	"strings"
 
 	"github.com/neuroseal/neuroseal/arena"
+	"github.com/neuroseal/neuroseal/modelcard"
 )
 
-// CardMarkdown writes the card as a Markdown section between the markers that
-// [Insert] looks for.
+// CardMarkdown writes the card as a Markdown section between the marks that
+// [modelcard.Amend] looks for.
 func CardMarkdown(w io.Writer, in []Input) error {
 	if err := check(in); err != nil {
 		return err
 	}
 	var b strings.Builder
-	b.WriteString(cardBegin + "\n## Seal resistance, measured\n")
+	b.WriteString(modelcard.ArenaBegin + "\n## Seal resistance, measured\n")
 	runs := view(in)
 	for i := range runs {
 		markdownRun(&b, &runs[i], len(runs) > 1)
 	}
 	fmt.Fprintf(&b, "\n*Held* means that the attacker's best run over swept learning rates learned less than %s of what the same attack teaches the unsealed model. "+
 		"Inconclusive recipes did not teach even the unsealed model anything that counts: they prove nothing and stand in no figure.\n", share(arena.HeldBelow))
-	b.WriteString(cardEnd + "\n")
+	b.WriteString(modelcard.ArenaEnd + "\n")
 	return write(w, []byte(b.String()), "the card")
 }
 

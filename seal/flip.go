@@ -23,7 +23,7 @@ func (p *Plan) Signs(key keys.SealKey) [][]bool {
 }
 
 func (g Group) signs(key keys.SealKey) []bool {
-	s := key.Stream("signs\x00" + g.ID)
+	s := key.Stream("signs\x00" + g.stream())
 	neg := make([]bool, g.Classes)
 	for c := range neg {
 		neg[c] = s.Intn(2) == 1

@@ -47,6 +47,7 @@ type Group struct {
 
 	Outliers Outliers `json:"outliers,omitzero"`
 	Signs    bool     `json:"signs,omitzero"` // classes are negative, too, as the key decides
+	Draw     int      `json:"draw,omitzero"`  // number of draws that were thrown away: see Redraw
 }
 
 // Outliers are classes far from the rest of their group: Count of them have
@@ -87,6 +88,7 @@ type Plan struct {
 const (
 	maxClasses  = 1 << 28
 	maxExponent = 2000
+	maxDraws    = 1000
 )
 
 // Validate checks a plan that came from outside: every index in range, every
@@ -101,6 +103,9 @@ func (p *Plan) Validate() error {
 		total += g.Classes
 		if ids[g.ID] {
 			return fmt.Errorf("group %q appears twice", g.ID)
+		}
+		if g.Draw < 0 || g.Draw > maxDraws {
+			return fmt.Errorf("group %q: draw %d", g.ID, g.Draw)
 		}
 		ids[g.ID] = true
 		if len(g.Offsets) == 0 || g.Lo > g.Hi || g.Lo < -maxExponent || g.Hi > maxExponent {
@@ -174,7 +179,7 @@ func (p *Plan) Exponents(key keys.SealKey) [][]int16 {
 }
 
 func (g Group) exponents(key keys.SealKey) []int16 {
-	s := key.Stream(g.ID)
+	s := key.Stream(g.stream())
 	off := g.Offsets[s.Intn(len(g.Offsets))]
 	e := make([]int16, g.Classes)
 	for c := range e {

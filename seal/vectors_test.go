@@ -37,6 +37,7 @@ type (
 		Lo        int       `json:"lo"`
 		Hi        int       `json:"hi"`
 		Outliers  *Outliers `json:"outliers,omitempty"`
+		Draw      int       `json:"draw,omitempty"`
 		Exponents []int16   `json:"exponents"`
 		Negative  []int     `json:"negative,omitempty"` // classes, of a group with signs
 	}
@@ -66,9 +67,10 @@ func vectors() sealVectors {
 			{ID: "norm:outliers", Classes: 12, Offsets: []int{0}, Lo: -4, Hi: 4, Outliers: Outliers{Count: 2, Low: -38, High: 38}},
 			{ID: "all outliers", Classes: 2, Offsets: []int{7}, Outliers: Outliers{Count: 1, Low: -1, High: 1}},
 			{ID: "qk:größe/层#signs", Classes: 24, Offsets: []int{0}, Lo: -2, Hi: 2, Signs: true},
+			{ID: "qk:größe/层#signs", Classes: 5, Offsets: []int{-3, 0, 7}, Lo: -1, Hi: 1, Signs: true, Draw: 12},
 			{ID: "empty", Classes: 0, Offsets: []int{0}, Lo: -1, Hi: 1},
 		} {
-			gv := groupVector{g.ID, g.Classes, g.Offsets, g.Lo, g.Hi, nil, g.exponents(key), nil}
+			gv := groupVector{g.ID, g.Classes, g.Offsets, g.Lo, g.Hi, nil, g.Draw, g.exponents(key), nil}
 			if g.Signs {
 				for c, neg := range g.signs(key) {
 					if neg {

@@ -66,8 +66,13 @@ class Stream:
         return (a * 67108864 + b) / 9007199254740992
 
 
+def stream_id(group):
+    """The group's id, after draws that moved nothing with their number before it."""
+    return f"draw\0{group['draw']}\0{group['id']}" if group.get("draw") else group["id"]
+
+
 def exponents(seal_key, group):
-    s = Stream(seal_key, group["id"])
+    s = Stream(seal_key, stream_id(group))
     offset = group["offsets"][s.intn(len(group["offsets"]))]
     width = group["hi"] - group["lo"] + 1
     out = [offset + group["lo"] + s.intn(width) for _ in range(group["classes"])]
@@ -82,7 +87,7 @@ def exponents(seal_key, group):
 
 
 def negative(seal_key, group):
-    s = Stream(seal_key, "signs\0" + group["id"])
+    s = Stream(seal_key, "signs\0" + stream_id(group))
     return [c for c in range(group["classes"]) if s.intn(2) == 1]
 
 

@@ -19,6 +19,7 @@ import (
 type inspectOptions struct {
 	neuroseal.InspectOptions // without progress
 	All                      bool
+	Hub                      hubOptions
 }
 
 func inspectCommand(u *ui.UI) *cobra.Command {
@@ -32,8 +33,13 @@ network allows, the share of parameters that move, and the holes, which no facto
 touches. On an unsealed checkpoint: what a seal of the profile would touch. No key
 is needed.
 
+` + sourceHelp + `
+Of a model on the hub only headers are read, but for --detect and --graph, and GGUF
+and ONNX files, for which it is downloaded.
+
 With --detect the weights are read and searched for traces of a seal.`,
 		Example: `  neuroseal inspect ./model --profile strong
+  neuroseal inspect org/name@main
   neuroseal inspect ./download --detect
   neuroseal inspect ./sealed --json`,
 		Args: operands("PATH"),
@@ -43,6 +49,7 @@ With --detect the weights are read and searched for traces of a seal.`,
 	f.BoolVar(&o.Detect, "detect", false, "read the weights and look for traces of a seal")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "accept tensors that the network does not read")
+	o.Hub.registerToken(f)
 	f.BoolVar(&o.All, "all", false, "list every group and every hole by itself")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Path, o.Profile = args[0], seal.Profile(profile)
@@ -59,12 +66,26 @@ func runInspect(ctx context.Context, u *ui.UI, o inspectOptions) error {
 	}
 	p := newStages(u)
 	o.Progress = p
-	in, err := neuroseal.Inspect(ctx, o.InspectOptions)
+	operand := o.Path
+	in, err := o.inspect(ctx, &sources{u: u, hub: &o.Hub, progress: p})
 	p.end(err == nil)
 	if err != nil {
 		return err
 	}
-	return u.Result(in, o.Path, func(w io.Writer) { writeInspection(w, in, o.All) })
+	return u.Result(in, operand, func(w io.Writer) { writeInspection(w, in, o.All) })
+}
+
+func (o *inspectOptions) inspect(ctx context.Context, s *sources) (*neuroseal.Inspection, error) {
+	src, err := s.open(ctx, o.Path)
+	if err != nil {
+		return nil, err
+	}
+	if src.path == "" && src.remote != nil && !o.Detect && o.Graph == "" {
+		o.Remote = src.remote
+	} else if o.Path, err = src.here(ctx, nil); err != nil {
+		return nil, err
+	}
+	return neuroseal.Inspect(ctx, o.InspectOptions)
 }
 
 func writeInspection(w io.Writer, in *neuroseal.Inspection, all bool) {

@@ -14,7 +14,6 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/keys"
-	impact "github.com/neuroseal/neuroseal/report"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -29,6 +28,8 @@ type lockOptions struct {
 	Card     string // Markdown for the model card
 	Part     string // "i/n": seal this part only
 	Finish   bool   // put the parts together
+
+	Hub hubOptions
 
 	ownKey bool // make a key of its own, whatever the environment holds
 }
@@ -55,9 +56,24 @@ in the environment) the new key is written to DST.key, next to the output; keep
 that file and do not publish it. A DST.key that exists is never replaced: lock
 refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the recorded time.
 
+The model card, DST/README.md, is written or amended: a section between marks
+tells what the seal is, what it promises and what not, with a record in YAML for
+machines; the front matter gets the tags neuroseal and sealed, and base_model
+where config.json names it. What the author wrote stays, and unlock restores it.
+
+` + sourceHelp + `
+
+A model on the hub is sealed as it arrives: its headers are checked first; every
+shard is downloaded, checked and measured; then each is sealed and its original
+removed, in DST.download, so that the disk holds the output and one shard at most.
+What the cache has is read there and stays; to keep the original, download it
+first (hf download org/name). The same command goes on where an interrupted one
+stopped; shards that it had sealed stay sealed if the key is in a file.
+
 ` + partsHelp,
 		Example: `  neuroseal lock ./model ./sealed
   neuroseal lock ./model ./sealed --profile max -r age1…
+  neuroseal lock org/name@main ./sealed -r age1…
   neuroseal lock ./model ./sealed --scale 100.0 --password-file pass.txt
   neuroseal lock ./model ./sealed --dry-run --explain
   neuroseal lock ./model ./sealed --key-file seal.key --card run/card.md --force
@@ -83,8 +99,10 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 	f.BoolVar(&o.AllowSealed, "allow-sealed", false, "do not refuse weights that look sealed")
 	f.BoolVar(&o.NoMetadata, "no-metadata", false, "leave the neuroseal.* keys out of the metadata of a GGUF")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
-	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card")
+	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card, too")
+	f.BoolVar(&o.NoCard, "no-card", false, "leave the model card, README.md, as it is")
 	f.StringVar(&o.Part, "part", "", "seal only part i of n, `I/N`, counted from 1, into DST.parts")
+	o.Hub.registerToken(f)
 	f.BoolVar(&o.Finish, "finish", false, "put the parts in DST.parts together as DST")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Source, o.Output = args[0], args[1]
@@ -106,6 +124,9 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 				return err
 			}
 		}
+		if err := o.openSource(cmd.Context(), u); err != nil {
+			return err
+		}
 		if f.Changed("part") {
 			return runLockPart(cmd.Context(), u, o)
 		}
@@ -115,6 +136,9 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 }
 
 func runLock(ctx context.Context, u *ui.UI, o lockOptions) error {
+	if o.DryRun && o.Remote != nil {
+		return showHeaders(ctx, u, o)
+	}
 	res, err := o.lock(ctx, u)
 	if err != nil {
 		return err
@@ -128,11 +152,15 @@ func runLock(ctx context.Context, u *ui.UI, o lockOptions) error {
 // cardLimit bounds a card, in bytes.
 const cardLimit = 1 << 20
 
-// readCard reads the card that goes into the model card, between marks, where
-// a later one replaces it; what the author wrote stays.
+// readCard reads the card that goes into the model card, besides the section on
+// the seal.
 func (o *lockOptions) readCard() error {
 	if o.Card == "" {
 		return nil
+	}
+	if o.NoCard {
+		return fault.New(fault.Usage, "--card and --no-card exclude each other").
+			WithHint("--no-card leaves the model card as it is")
 	}
 	if filepath.Ext(o.Card) != ".md" {
 		return fault.New(fault.Usage, "--card %s: a model card takes Markdown", o.Card).
@@ -145,7 +173,7 @@ func (o *lockOptions) readCard() error {
 	if len(section) > cardLimit || !utf8.Valid(section) {
 		return fault.New(fault.Usage, "--card %s: not a text of at most %d bytes", o.Card, cardLimit)
 	}
-	o.ModelCard = func(old []byte) []byte { return impact.Insert(old, section) }
+	o.CardSection = section
 	return nil
 }
 
@@ -169,23 +197,30 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 	k := &lockKey{}
 	if !o.DryRun {
 		// What is wrong with the source comes before what is wrong with a key.
-		if err := neuroseal.CheckSource(o.Source, o.Graph, o.AllowUnsealed); err != nil {
-			return nil, err
+		if o.Remote == nil { // else it was checked before
+			if err := neuroseal.CheckSource(o.Source, o.Graph, o.AllowUnsealed); err != nil {
+				return nil, err
+			}
 		}
 		if k, err = o.prepareKey(u); err != nil {
 			return nil, err
 		}
 		o.LockOptions.Key, o.LockOptions.Slots = k.key, k.inside
 	}
-	p := newStages(u)
-	o.Progress = p
+	p, begun := o.Progress.(*stages)
+	if !begun {
+		p = newStages(u)
+		o.Progress = p
+	}
 	seal := neuroseal.Lock
 	if o.Finish {
 		seal = neuroseal.LockFinish
 	}
 	res, err := seal(ctx, o.LockOptions)
 	p.end(err == nil)
-	k.file.end(u, err == nil)
+	if err == nil || !o.keepsWork() { // else all stays as after a kill, and the next run goes on with the key
+		k.file.end(u, err == nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 type undoOptions struct {
 	neuroseal.UndoOptions // without progress
 	NoKey                 bool
+	Hub                   hubOptions
 }
 
 func undoCommand(u *ui.UI) *cobra.Command {
@@ -32,13 +33,16 @@ other model. It is not the original: its bytes come back with the key only.
 Signs and permutations stay: they do not keep a model from training.
 
 This works on every seal and cannot be prevented. It is here so that nobody takes
-a seal for more than friction.`,
+a seal for more than friction.
+
+` + sourceHelp,
 		Example: `  neuroseal undo --no-key ./sealed ./balanced`,
 		Args:    operands("SRC", "DST"),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.NoKey, "no-key", false, "say that no key is used; required")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
+	o.Hub.registerToken(f)
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "accept tensors that the network does not read")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -68,6 +72,12 @@ func runUndo(ctx context.Context, u *ui.UI, o undoOptions) error {
 func (o *undoOptions) undo(ctx context.Context, u *ui.UI) (*neuroseal.UndoResult, error) {
 	p := newStages(u)
 	o.Progress, o.Notice = p, func(msg string) { u.Note("%s", msg) }
+	var err error
+	s := &sources{u: u, hub: &o.Hub, progress: p}
+	if o.Source, err = s.local(ctx, o.Source, mustBeSupported(o.Graph, o.AllowUnsealed)); err != nil {
+		p.end(false)
+		return nil, err
+	}
 	res, err := neuroseal.Undo(ctx, o.UndoOptions)
 	p.end(err == nil)
 	return res, err

@@ -20,6 +20,7 @@ type unlockOptions struct {
 	Source, Output string
 	Key            keyOptions
 	Force          bool
+	Hub            hubOptions
 
 	LegacyV2     bool
 	LegacyStatic float64 // factor; 0: not asked for
@@ -41,9 +42,12 @@ if there is a passphrase slot, the terminal is asked.
 
 Locks of the original Python tool carry neither checksums nor a key check:
 --legacy-v2 takes its randomised lock back, --legacy-static K its static one,
-to the rounding of the weights' type.`,
+to the rounding of the weights' type.
+
+` + sourceHelp,
 		Example: `  neuroseal unlock ./sealed ./restored
   neuroseal unlock ./sealed ./restored -i ~/.ssh/id_ed25519
+  neuroseal unlock org/name-sealed ./restored -i identity.txt
   neuroseal unlock ./old ./restored --legacy-v2 --password-file pass.txt --scale 100
   neuroseal unlock ./old ./restored --legacy-static 100`,
 		Args: operands("SRC", "DST"),
@@ -51,6 +55,7 @@ to the rounding of the weights' type.`,
 	f := cmd.Flags()
 	o.Key.register(f)
 	o.Key.registerDetached(f)
+	o.Hub.registerToken(f)
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.LegacyV2, "legacy-v2", false, "undo a randomised lock of the original Python tool; needs its password")
 	f.Float64Var(&o.LegacyStatic, "legacy-static", 0, "undo a static lock of the original Python tool with factor `K`")
@@ -72,6 +77,9 @@ to the rounding of the weights' type.`,
 
 func runUnlock(ctx context.Context, u *ui.UI, o unlockOptions) error {
 	legacy := o.LegacyV2 || o.LegacyStatic != 0
+	if err := o.openSource(ctx, u, legacy); err != nil {
+		return err
+	}
 	var res *neuroseal.UnlockResult
 	var err error
 	if legacy {
@@ -94,6 +102,19 @@ func runUnlock(ctx context.Context, u *ui.UI, o unlockOptions) error {
 		}
 		fmt.Fprintf(w, "Restored %d files (%s) as %s, exact to rounding only: the lock had rounded the weights\n", res.Files, ui.Bytes(res.Bytes), out)
 	})
+}
+
+// openSource makes the source a path here. What is not sealed is not downloaded,
+// but for what may have lost the original tool's record.
+func (o *unlockOptions) openSource(ctx context.Context, u *ui.UI, legacy bool) (err error) {
+	p := newStages(u)
+	check := mustBeSealed
+	if legacy {
+		check = nil
+	}
+	o.Source, err = (&sources{u: u, hub: &o.Hub, progress: p}).local(ctx, o.Source, check)
+	p.end(err == nil)
+	return err
 }
 
 func (o *unlockOptions) unlock(ctx context.Context, u *ui.UI) (*neuroseal.UnlockResult, error) {

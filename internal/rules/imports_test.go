@@ -37,10 +37,11 @@ var mayImport = map[string][]string{
 	"quant": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "gauge"},
 
 	// Leaves: what they know of the rest is bits, bytes and errors.
-	"tensor":   {"internal/dtype", "internal/fault"},
-	"keys":     {"internal/atomicdir", "internal/fault"},
-	"manifest": {"internal/fault", "keys"},
-	"hub":      {"internal/atomicdir", "internal/fault"},
+	"tensor":    {"internal/dtype", "internal/fault"},
+	"keys":      {"internal/atomicdir", "internal/fault"},
+	"manifest":  {"internal/fault", "keys"},
+	"hub":       {"internal/atomicdir", "internal/fault"},
+	"modelcard": {"manifest"},
 	// The hub that tests run against; nothing of the product imports it.
 	"hub/hubtest": {},
 
@@ -54,7 +55,7 @@ var mayImport = map[string][]string{
 		"keys", "manifest"},
 
 	"": {"diagram", "pt2", "internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
-		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "probe", "seal", "gguf", "onnx", "quant"},
+		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "modelcard", "probe", "seal", "gguf", "onnx", "quant"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
@@ -69,7 +70,7 @@ var mayImport = map[string][]string{
 		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/jobs":  {"internal/atomicdir", "internal/fault"},
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
-	"report":      {"internal/fault", "arena"},
+	"report":      {"internal/fault", "modelcard", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
 		"internal/ui", "hub", "keys", "manifest", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report"},
 

@@ -1,0 +1,313 @@
+package neuroseal
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
+)
+
+// A remote checkpoint is sealed in a folder beside the output, as a seal in one
+// part is, whose source arrives there:
+//
+//	source/CHECKSUM            a file of the original, until it is sealed
+//	source/CHECKSUM.incomplete one on its way
+//	measured/, activations.json, sealed/, records/, seal.json as in parts_folder.go
+//
+// How far a factor may go depends on all weights, so every shard is downloaded
+// and measured before the first is sealed. Then each is sealed and its original
+// removed, one by one: the disk holds the output and one shard at most.
+const sourceFolder = "source"
+
+// DownloadFolder is where Lock works on a remote checkpoint. It stays when Lock
+// is interrupted, for the next run, and is gone when the output is complete.
+func DownloadFolder(output string) string { return besideOutput(output, ".download") }
+
+// lockRemote seals a remote checkpoint.
+func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
+	switch {
+	case o.DryRun:
+		return nil, fault.New(fault.Usage, "a dry run reads all weights, and those of %s are not here", o.Remote.Name).
+			WithHint("CheckRemote and Inspect tell what headers tell")
+	case o.Graph != "" || modelFile(o.Output):
+		return nil, fault.New(fault.Usage, "%s is sealed by its config, into a folder", o.Remote.Name).WithHint("download it first")
+	}
+	o.Source = o.Remote.Name
+	f := &partsFolder{dir: DownloadFolder(o.Output)}
+	over := &arrivals{r: o.Remote, dir: filepath.Join(f.dir, sourceFolder), open: map[string][]*arrival{}}
+	o.files = over
+	l, err := openLocker(o)
+	if err != nil {
+		return nil, err
+	}
+	defer l.m.ck.Close()
+	if err := l.m.wholeOnly(); err != nil {
+		return nil, err
+	}
+	s := &streamer{partLocker: &partLocker{locker: l, f: f, part: Part{1, 1}}, over: over}
+	s.own, s.all = s.part.share(l.m.ck.Shards())
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	res, err := s.run(ctx)
+	s.guard.Abort()
+	if fault.KindOf(err) == fault.Interrupted {
+		return nil, fault.Wrap(fault.Interrupted, err, "").
+			WithHint("what is complete stays in %s; the same command goes on", f.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res, (&finisher{locker: l, f: f}).discard()
+}
+
+// streamer seals a remote checkpoint shard by shard.
+type streamer struct {
+	*partLocker
+	over *arrivals
+}
+
+// prepare makes every check that needs no weights, and makes the folder.
+func (s *streamer) prepare(ctx context.Context) error {
+	if err := s.checkOutput(); err != nil {
+		return err
+	}
+	if err := checkSpace(s.o.Output, s.missing()); err != nil {
+		return err
+	}
+	if err := s.solve(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.over.dir, 0o777); err != nil {
+		return fault.Wrap(fault.General, err, "making a folder for the download")
+	}
+	var err error
+	if s.guard, err = atomicdir.CreateFile(filepath.Join(s.f.dir, s.part.guardName()), 0o666, false); err != nil {
+		return err
+	}
+	if err := s.agree(ctx); err != nil {
+		s.guard.Abort()
+		return err
+	}
+	return nil
+}
+
+// agree makes the folder this seal's. What was sealed by another key or with
+// other options is given up: its originals come again.
+func (s *streamer) agree(ctx context.Context) error {
+	err := s.f.agree(ctx, s.locker, true)
+	if k := fault.KindOf(err); k != fault.Usage && k != fault.Mismatch {
+		return err
+	}
+	for _, name := range []string{setupName, recordsFolder, sealedFolder} {
+		if err := atomicdir.Discard(filepath.Join(s.f.dir, name)); err != nil {
+			return err
+		}
+	}
+	return s.f.agree(ctx, s.locker, true)
+}
+
+// missing is how many bytes of disk the seal takes beyond those it has: all
+// files once, those that are copied twice, and the shard that is being sealed.
+func (s *streamer) missing() (n int64) {
+	var largest int64
+	for _, sh := range s.m.ck.Shards() {
+		if !s.remote.Here(sh.Path) {
+			largest = max(largest, sh.Size)
+		}
+		if !s.f.present(sh) && !s.over.has(sh.Path, sh.Size) {
+			n += sh.Size
+		}
+	}
+	for _, f := range s.m.ck.OtherFiles() {
+		n += f.Size
+		if !s.remote.Here(f.Path) && !s.over.has(f.Path, f.Size) {
+			n += f.Size
+		}
+	}
+	return n + largest
+}
+
+func (s *streamer) run(ctx context.Context) (*LockResult, error) {
+	measure := &streamMeasure{sharedMeasure{l: s.locker, f: s.f, order: s.all}, s}
+	s.measure = measure
+	if err := s.download(ctx, &measure.sharedMeasure); err != nil {
+		return nil, err
+	}
+	s.over.settled.Store(true)
+	if err := s.plan(ctx); err != nil {
+		return nil, err
+	}
+	sealer := &shardSealer{partLocker: s.partLocker, measure: &measure.sharedMeasure, plan: s.planDigest(), scaler: s.scalers()}
+	var total int64
+	for _, sh := range s.m.ck.Shards() {
+		total += sh.Size
+	}
+	s.o.Progress.Stage("sealing", total)
+	for i := range s.m.ck.Shards() {
+		if err := s.sealShard(ctx, sealer, i); err != nil {
+			return nil, err
+		}
+	}
+	fin := &finisher{locker: s.locker, f: s.f, records: map[string]*shardRecord{}}
+	for _, sh := range s.m.ck.Shards() {
+		var err error
+		if fin.records[sh.Path], err = s.f.record(sh.Path); err != nil {
+			return nil, err
+		}
+	}
+	res := s.result()
+	return res, fin.assemble(ctx, res)
+}
+
+// download brings everything here that is needed, and measures each shard while
+// the next one is on its way.
+func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
+	var total int64
+	var shards []int
+	for i, sh := range s.m.ck.Shards() {
+		if !s.done(measure, i) {
+			shards = append(shards, i)
+			total += sh.Size
+		}
+	}
+	for _, f := range s.m.ck.OtherFiles() {
+		total += f.Size
+	}
+	s.o.Progress.Stage("downloading "+s.remote.Name, total)
+	for _, f := range s.m.ck.OtherFiles() {
+		if err := s.bring(ctx, f.Path, f.Size); err != nil {
+			return err
+		}
+	}
+	arrived := make(chan int, len(shards))
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(arrived)
+		for _, i := range shards {
+			sh := s.m.ck.Shards()[i]
+			if err := s.bring(gctx, sh.Path, sh.Size); err != nil {
+				return err
+			}
+			arrived <- i
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for i := range arrived {
+			if _, err := measure.shard(gctx, i, silent{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err := g.Wait()
+	if err != nil && ctx.Err() != nil && fault.KindOf(err) == fault.General {
+		err = fault.Wrap(fault.Interrupted, err, "interrupted")
+	}
+	return err
+}
+
+// bring downloads a file that is not here.
+func (s *streamer) bring(ctx context.Context, file string, size int64) error {
+	if s.remote.Here(file) || s.over.has(file, size) {
+		s.o.Progress.Add(size)
+		return nil
+	}
+	path := s.over.path(file)
+	if err := atomicdir.RemoveFile(path); err != nil { // of another size: not whole
+		return err
+	}
+	return s.remote.Fetch(ctx, file, path)
+}
+
+// done reports whether an earlier run sealed a shard, of this very seal, so that
+// its original is not needed: the plan will say whether that is certain.
+func (s *streamer) done(measure *sharedMeasure, i int) bool {
+	sh := s.m.ck.Shards()[i]
+	at, err := s.stamp(sh)
+	if err != nil || !s.f.present(sh) || measure.read(s.f.path(measuredFolder, sh.Path+".json"), i, at) == nil {
+		return false
+	}
+	r, err := s.f.record(sh.Path)
+	return err == nil && r.Setup == s.f.digest && r.Source == at
+}
+
+// sealShard seals a shard and removes its original, unless an earlier run did
+// and the sealed bytes are what it wrote.
+func (s *streamer) sealShard(ctx context.Context, sealer *shardSealer, i int) error {
+	sh := s.m.ck.Shards()[i]
+	ok, err := sealer.complete(sh)
+	if err != nil {
+		return err
+	}
+	if ok {
+		ok, err = s.sound(ctx, sh)
+	}
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
+			return err
+		}
+		if err := sealer.seal(ctx, i); err != nil {
+			return err
+		}
+	}
+	s.over.drop(sh.Path)
+	return atomicdir.RemoveFile(s.over.path(sh.Path))
+}
+
+// sound reports whether a shard that an earlier run sealed is what it wrote.
+func (s *streamer) sound(ctx context.Context, sh checkpoint.Shard) (bool, error) {
+	r, err := s.f.record(sh.Path)
+	if err != nil {
+		return false, err
+	}
+	got, err := checkpoint.Digest(ctx, filepath.Join(s.f.dir, sealedFolder), []string{sh.Path}, 1, s.o.Progress.Add)
+	return err == nil && got[0].SHA256 == r.Sealed, err
+}
+
+// streamMeasure takes statistics from the records, which hold all of them by the
+// time a plan is made.
+type streamMeasure struct {
+	sharedMeasure
+	s *streamer
+}
+
+func (m *streamMeasure) scan(ctx context.Context, _ Progress) (map[string]*dtype.Stats, map[string]int, error) {
+	return m.sharedMeasure.scan(ctx, silent{})
+}
+
+// observe needs weights, unless an earlier run measured the activations. Those
+// that it has sealed already come again.
+func (m *streamMeasure) observe(ctx context.Context, sol *gauge.Solution, p Progress) ([]float64, error) {
+	out, err := m.sharedMeasure.observe(ctx, sol, p)
+	if !errors.Is(err, errAway) {
+		return out, err
+	}
+	for _, sh := range m.s.m.ck.Shards() {
+		if err := m.s.bring(ctx, sh.Path, sh.Size); err != nil {
+			return nil, err
+		}
+	}
+	return m.sharedMeasure.observe(ctx, sol, p)
+}
+
+// sameOriginal demands that what was sealed is what the remote lists.
+func (l *locker) sameOriginal(shard, sum string) error {
+	if l.remote == nil || len(l.remote.Sum(shard)) != len(sum) || l.remote.Sum(shard) == sum {
+		return nil
+	}
+	return fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", shard, sum, l.remote.Sum(shard), l.remote.Name).
+		WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
+}
