@@ -18,6 +18,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/oms"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -53,9 +54,18 @@ type LockOptions struct {
 	CardSection []byte // Markdown of measured resistance, put there too; nil: none
 	BaseModel   string // id on the hub of what is sealed; "": what the config says, if anything
 
+	// Register is called with the complete manifest before the output becomes
+	// visible; its error stops the lock. Where Lock fails after that, it is the
+	// caller who takes the registration back. nil: nothing is called.
+	Register func(*manifest.Manifest) error
+
 	Time     time.Time // recorded; zero: now
 	Progress Progress
 	Notice   func(string)
+
+	// Signer signs the output: a folder as model.sig inside, a model file and its
+	// manifest beside them, as .sig. nil: no signature.
+	Signer *oms.Signer
 
 	// NoMetadata leaves the neuroseal.* keys out of a GGUF's metadata.
 	NoMetadata bool
@@ -71,6 +81,8 @@ type LockResult struct {
 	Bytes    int64         // size of the output
 	LeftOut  []string      // files that were not copied, with the reason
 	Output   string
+
+	Signature string // path of the output's signature; "": none
 }
 
 // Explanation tells why a group's range is what it is.
@@ -142,6 +154,10 @@ func openLocker(o LockOptions) (*locker, error) {
 		m.ck.Close()
 		return nil, err
 	}
+	if err := o.canSign(m.ck); err != nil {
+		m.ck.Close()
+		return nil, err
+	}
 	if m.quant != nil && o.Method != seal.Gauge {
 		m.ck.Close()
 		return nil, fault.New(fault.Usage, "method %s rounds, which scales of quantised weights do not bear", o.Method).
@@ -185,7 +201,7 @@ func (l *locker) solve() (err error) {
 }
 
 func (l *locker) result() *LockResult {
-	return &LockResult{Manifest: l.man, Explain: l.explain, Bytes: l.m.ck.TotalBytes(), Output: l.o.Output}
+	return &LockResult{Manifest: l.man, Explain: l.explain, Bytes: l.m.ck.TotalBytes(), Output: l.o.Output, Signature: l.o.signatureOf()}
 }
 
 func (o *LockOptions) defaults() error {

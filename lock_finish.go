@@ -79,6 +79,10 @@ func (n *finisher) run(ctx context.Context) (*LockResult, error) {
 		if err := atomicdir.Recover(n.o.Output, n.o.Notice); err != nil {
 			return nil, err
 		}
+		if o := n.o.signatureOf(); o != "" && !isFile(o) {
+			return nil, fault.New(fault.Usage, "%s is complete, and not signed: an earlier --finish ran without --sign", n.o.Output).
+				WithHint("sign it: neuroseal sign DST --key KEY.pem")
+		}
 		return n.result(), n.discard()
 	}
 	if err := n.checkOutput(); err != nil {

@@ -194,6 +194,7 @@ type shardSealer struct {
 	measure *sharedMeasure
 	plan    string
 	scaler  func(checkpoint.Tensor) checkpoint.Editor
+	known   map[string]string // SHA-256 of shards that were checked by this run
 }
 
 // complete reports whether a shard was sealed by this plan, from the source as
@@ -227,6 +228,7 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 	sums := newChecksums()
 	file, err := s.m.ck.RewriteShard(ctx, i, out, checkpoint.RewriteOptions{
 		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, s.scaler(t)) },
+		Known:    s.known,
 		Progress: s.o.Progress.Add,
 	})
 	if err != nil {

@@ -1,10 +1,13 @@
 package neuroseal
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -52,7 +55,7 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if err := l.m.wholeOnly(); err != nil {
 		return nil, err
 	}
-	s := &streamer{partLocker: &partLocker{locker: l, f: f, part: Part{1, 1}}, over: over}
+	s := &streamer{partLocker: &partLocker{locker: l, f: f, part: Part{1, 1}}, over: over, known: map[string]string{}}
 	s.own, s.all = s.part.share(l.m.ck.Shards())
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
@@ -72,7 +75,8 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 // streamer seals a remote checkpoint shard by shard.
 type streamer struct {
 	*partLocker
-	over *arrivals
+	over  *arrivals
+	known map[string]string // SHA-256 of the shards that this run downloaded, where statistics cover all tensors
 }
 
 // prepare makes every check that needs no weights, and makes the folder.
@@ -146,7 +150,7 @@ func (s *streamer) run(ctx context.Context) (*LockResult, error) {
 	if err := s.plan(ctx); err != nil {
 		return nil, err
 	}
-	sealer := &shardSealer{partLocker: s.partLocker, measure: &measure.sharedMeasure, plan: s.planDigest(), scaler: s.scalers()}
+	sealer := &shardSealer{partLocker: s.partLocker, measure: &measure.sharedMeasure, plan: s.planDigest(), scaler: s.scalers(), known: s.known}
 	var total int64
 	for _, sh := range s.m.ck.Shards() {
 		total += sh.Size
@@ -193,8 +197,7 @@ func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
 	g.Go(func() error {
 		defer close(arrived)
 		for _, i := range shards {
-			sh := s.m.ck.Shards()[i]
-			if err := s.bring(gctx, sh.Path, sh.Size); err != nil {
+			if err := s.bringShard(gctx, i); err != nil {
 				return err
 			}
 			arrived <- i
@@ -229,6 +232,40 @@ func (s *streamer) bring(ctx context.Context, file string, size int64) error {
 	return s.remote.Fetch(ctx, file, path)
 }
 
+// bringShard downloads a shard, and demands that it has the header that was read
+// before it was here.
+func (s *streamer) bringShard(ctx context.Context, i int) error {
+	sh := s.m.ck.Shards()[i]
+	if s.remote.Here(sh.Path) {
+		s.o.Progress.Add(sh.Size)
+		return nil
+	}
+	fresh := !s.over.has(sh.Path, sh.Size)
+	if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
+		return err
+	}
+	f, err := os.Open(s.over.path(sh.Path))
+	if err != nil {
+		return fault.Wrap(fault.General, err, "reading a downloaded shard")
+	}
+	defer f.Close()
+	head := make([]byte, len(sh.Header.Raw))
+	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, sh.Header.Raw) {
+		return fault.New(fault.Mismatch, "%s of %s begins with another header than the one that was read before its download", sh.Path, s.remote.Name).
+			WithHint("something between the hub and this machine changes files: a proxy, a mirror, or the memory of one of them")
+	}
+	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
+		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
+	}
+	return nil
+}
+
+// allMeasured reports whether every tensor of a shard has statistics, and so a
+// checksum that is compared when it is sealed.
+func (s *streamer) allMeasured(shard int) bool {
+	return !slices.ContainsFunc(s.m.ck.Tensors(), func(t checkpoint.Tensor) bool { return t.Shard == shard && t.Size > 0 && !measurable(t) })
+}
+
 // done reports whether an earlier run sealed a shard, of this very seal, so that
 // its original is not needed: the plan will say whether that is certain.
 func (s *streamer) done(measure *sharedMeasure, i int) bool {
@@ -256,7 +293,7 @@ func (s *streamer) sealShard(ctx context.Context, sealer *shardSealer, i int) er
 		return err
 	}
 	if !ok {
-		if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
+		if err := s.bringShard(ctx, i); err != nil {
 			return err
 		}
 		if err := sealer.seal(ctx, i); err != nil {
@@ -295,8 +332,8 @@ func (m *streamMeasure) observe(ctx context.Context, sol *gauge.Solution, p Prog
 	if !errors.Is(err, errAway) {
 		return out, err
 	}
-	for _, sh := range m.s.m.ck.Shards() {
-		if err := m.s.bring(ctx, sh.Path, sh.Size); err != nil {
+	for i := range m.s.m.ck.Shards() {
+		if err := m.s.bringShard(ctx, i); err != nil {
 			return nil, err
 		}
 	}

@@ -77,7 +77,16 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 		if l.o.Method != seal.Static {
 			l.man.Sign(l.o.Key)
 		}
-		return writeFile(dir, manifest.Name, l.man.Marshal())
+		if l.o.Register != nil {
+			if err := l.o.Register(l.man); err != nil {
+				return err
+			}
+		}
+		man := l.man.Marshal()
+		if err := writeFile(dir, manifest.Name, man); err != nil {
+			return err
+		}
+		return l.sign(dir, man)
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/oms"
 	"github.com/neuroseal/neuroseal/onnx"
 	"github.com/neuroseal/neuroseal/quant"
 )
@@ -176,12 +177,21 @@ func lockFile(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Signer != nil {
+		f.moves[oms.Name], f.moves[manifest.Name+oms.Suffix] = f.file+oms.Suffix, besideFile(f.file)+oms.Suffix
+		if err := f.free(); err != nil {
+			return nil, err
+		}
+	}
 	o.Output, o.Force, o.fileName = f.staged, true, filepath.Base(f.file)
 	res, err := Lock(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	res.Output = f.file
+	if res.Signature != "" {
+		res.Signature = f.file + oms.Suffix
+	}
 	if o.DryRun {
 		return res, nil
 	}

@@ -76,6 +76,7 @@ type pipe struct {
 	skip     int64
 
 	hash          hash.Hash // of the output so far; nil: that of the input
+	known         string    // SHA-256 of the input; "": to be computed
 	sumIn, sumOut string
 }
 
@@ -118,7 +119,9 @@ func (p *pipe) read(ctx context.Context, next chan<- block) error {
 		if err := readFull(p.in, b.buf, off); err != nil {
 			return p.at(off, err)
 		}
-		h.Write(b.buf)
+		if p.known == "" {
+			h.Write(b.buf)
+		}
 		if p.progress != nil {
 			p.progress(int64(len(b.buf)))
 		}
@@ -127,7 +130,9 @@ func (p *pipe) read(ctx context.Context, next chan<- block) error {
 			return err
 		}
 	}
-	p.sumIn = sum(h)
+	if p.sumIn = p.known; p.known == "" {
+		p.sumIn = sum(h)
+	}
 	return nil
 }
 

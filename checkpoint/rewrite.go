@@ -44,6 +44,9 @@ type RewriteOptions struct {
 	// Placed holds shards, by path, that are in the output already: they are
 	// not written, and listed as they stand here.
 	Placed map[string]FileResult
+	// Known holds the SHA-256 of shards, by path, that were checked a moment ago:
+	// RewriteShard takes it for that of its input instead of computing it.
+	Known map[string]string
 	// Workers is how many files are worked on at once; 0 stands for the number
 	// of processors.
 	Workers int
@@ -113,8 +116,8 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 }
 
 // RewriteShard writes one shard, by its position in Shards, to out: the bytes
-// that Rewrite writes for it, which depend on no other shard. Of opt, Edit and
-// Progress count. Errors are those of Rewrite.
+// that Rewrite writes for it, which depend on no other shard. Of opt, Edit,
+// Known and Progress count. Errors are those of Rewrite.
 func (c *Checkpoint) RewriteShard(ctx context.Context, shard int, out io.Writer, opt RewriteOptions) (FileResult, error) {
 	s := &c.shards[shard]
 	r := &rewriter{c: c, opt: opt, pool: newPool()}
@@ -298,7 +301,7 @@ func (r *rewriter) copy(ctx context.Context, j job, out io.Writer, res *FileResu
 	var grown int64
 	if j.shard >= 0 {
 		s := &r.c.shards[j.shard]
-		p.in = s.file
+		p.in, p.known = s.file, r.opt.Known[s.Path]
 		p.spans = r.spans(j.shard)
 		if h, ok := r.opt.Head[s.Path]; ok {
 			if len(p.spans) > 0 && h.Skip > p.spans[0].t.Offset {

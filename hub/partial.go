@@ -30,6 +30,8 @@ type partial struct {
 	size int64
 	step int64 // bytes of a chunk: chunkSize, less in tests
 
+	writing sync.Mutex
+
 	mu   sync.Mutex
 	cond *sync.Cond
 	done []byte // per chunk
@@ -116,6 +118,14 @@ func (p *partial) missing() (chunks []int, have int64) {
 		}
 	}
 	return chunks, have
+}
+
+// WriteAt writes a piece of a chunk. Pieces go one at a time: the system would
+// let the others spin.
+func (p *partial) WriteAt(b []byte, off int64) (int, error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return p.f.WriteAt(b, off)
 }
 
 // mark records a chunk whose bytes are written.

@@ -185,7 +185,7 @@ func (s *source) fill(ctx context.Context, p *partial) (string, error) {
 			break
 		}
 		g.Go(func() error {
-			if err := s.read(gctx, p.start(i), p.end(i)-p.start(i), p.f); err != nil {
+			if err := s.read(gctx, p.start(i), p.end(i)-p.start(i), p); err != nil {
 				return err
 			}
 			return p.mark(i)
@@ -245,7 +245,7 @@ func (s *source) copyChunk(p *partial, i int, body io.Reader) error {
 		_, err := io.CopyN(io.Discard, body, n)
 		return err
 	}
-	to := &offsetWriter{w: p.f, off: p.start(i), add: s.c.add}
+	to := &offsetWriter{w: p, off: p.start(i), add: s.c.add}
 	_, err := io.CopyN(onlyWriter{to}, body, n)
 	switch {
 	case to.err != nil:

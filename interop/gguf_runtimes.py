@@ -1,11 +1,11 @@
 """Ask real runtimes whether a sealed GGUF answers as the original does.
 
-    python gguf_runtimes.py ORIGINAL.gguf SEALED.gguf
+    python gguf_runtimes.py ORIGINAL.gguf SEALED.gguf [ORIGINAL SEALED ...]
 
-transformers reads both files, dequantises them to fp32 and runs them; where
-llama-cpp-python is installed, llama.cpp runs them too. Prints, per runtime, a
-line of JSON: whether the logits are identical, the largest difference, and
-whether the greedy tokens are the same. Exit status 1 when tokens differ.
+transformers, where it is installed, reads both files, dequantises them to fp32 and runs them; llama.cpp, where
+llama-cpp-python is, runs them as they are: the prompt at once, then token by token. Prints a line of JSON per pair and
+runtime: whether all logits are identical, the largest difference and the largest logit, whether the greedy tokens are
+the same, and by how much two runs of the original differ. Exit status 1 where tokens differ.
 """
 
 import importlib.util
@@ -15,8 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-TOKENS = [3, 17, 5, 60, 2, 33, 9, 41, 7, 22, 11, 50]
+PROMPTS = ["Once upon a time there was ", "The old king said to his daughter: ", "ab", "In the forest, 17 "]
 GREEDY = 24
+
+
+def tokens(text):
+    return list(text.encode())
 
 
 def with_transformers(path):
@@ -24,41 +28,68 @@ def with_transformers(path):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+    logits, ids = [], []
     with torch.no_grad():
-        logits = model(torch.tensor([TOKENS])).logits[0].numpy()
-        ids = list(TOKENS)
-        for _ in range(GREEDY):
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    return logits, ids
+        for prompt in PROMPTS:
+            ids.append(tokens(prompt))
+            logits.append(model(torch.tensor([ids[-1]])).logits[0].numpy())
+            for _ in range(GREEDY):
+                ids[-1].append(int(model(torch.tensor([ids[-1]])).logits[0, -1].argmax()))
+    return np.concatenate(logits), ids
 
 
-def with_llama_cpp(path):
-    from llama_cpp import Llama
+def llama_cpp_with(**options):
+    def run(path):
+        from llama_cpp import Llama
 
-    model = Llama(str(path), n_ctx=128, logits_all=True, verbose=False, n_threads=1)
-    model.eval(TOKENS)
-    logits = np.array(model.scores[: len(TOKENS)])
-    ids = list(TOKENS)
-    for _ in range(GREEDY):
-        model.reset()
-        model.eval(ids)
-        ids.append(int(np.argmax(model.scores[len(ids) - 1])))
-    return logits, ids
+        model = Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=2, **options)
+        logits, ids = [], []
+        for prompt in PROMPTS:
+            model.reset()
+            ids.append(tokens(prompt))
+            model.eval(ids[-1])
+            for _ in range(GREEDY):
+                ids[-1].append(int(np.argmax(model.scores[len(ids[-1]) - 1])))
+                model.eval(ids[-1][-1:])
+            logits.append(np.array(model.scores[: len(ids[-1])]))
+        model.close()
+        return np.concatenate(logits), ids
+
+    return run
+
+
+def runtimes():
+    out = {}
+    if importlib.util.find_spec("transformers"):
+        out["transformers, CPU, dequantised on loading"] = with_transformers
+    if importlib.util.find_spec("llama_cpp"):
+        out["llama.cpp, CPU"] = llama_cpp_with()
+        out["llama.cpp, CPU, flash attention"] = llama_cpp_with(flash_attn=True)
+    return out
+
+
+def difference(a, b):
+    if a.shape != b.shape:
+        return float("inf")
+    return float(np.abs(a - b).max())
 
 
 def main():
-    files = [Path(p) for p in sys.argv[1:3]]
-    runtimes = {"transformers": with_transformers}
-    if importlib.util.find_spec("llama_cpp"):
-        runtimes["llama.cpp"] = with_llama_cpp
     ok = True
-    for name, run in runtimes.items():
-        (a, x), (b, y) = run(files[0]), run(files[1])
-        ok &= x == y
-        difference = float(np.abs(a - b).max())
-        print(json.dumps({"runtime": name, "identical": bool((a == b).all()), "largest_difference": difference,
-                          "largest": float(np.abs(a).max()), "same_tokens": x == y}))
+    pairs = [Path(p) for p in sys.argv[1:]]
+    for name, run in runtimes().items():
+        for original, sealed in zip(pairs[0::2], pairs[1::2]):
+            line = {"runtime": name, "original": str(original), "sealed": str(sealed)}
+            try:
+                (a, x), (again, _), (b, y) = run(original), run(original), run(sealed)
+                ok &= x == y
+                line |= {"identical": bool(np.array_equal(a, b)), "largest_difference": difference(a, b),
+                         "largest": float(np.abs(a).max()), "same_tokens": x == y, "rerun": difference(a, again)}  # fmt: skip
+            except Exception as e:  # whatever a loader may raise
+                line["error"] = f"{type(e).__name__}: {str(e)[:160]}"
+            print(json.dumps(line), flush=True)
     sys.exit(0 if ok else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -54,7 +54,7 @@ def tensor(v):
 def pack(path):
     """The archive with what a reader needs, compressed."""
     with zipfile.ZipFile(path) as old:
-        entries = {n: old.read(n) for n in old.namelist() if "sample_inputs" not in n and "/.data/" not in n}
+        entries = {n: old.read(n) for n in old.namelist() if "_inputs" not in n and "/.data/" not in n}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
         for name, data in entries.items():
             info = zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0))

@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import model_signing
@@ -56,7 +57,26 @@ def write_keys(out):
     encryption = serialization.BestAvailableEncryption(PASSPHRASE)
     (out / "p256-encrypted.pem").write_bytes(pem(key, encryption=encryption))
     (out / "p256-old.pem").write_bytes(pem(key, traditional, encryption))
+    write_openssl_keys(out)
     return keys
+
+
+def write_openssl_keys(out):
+    """The key p256 in other forms that OpenSSL writes."""
+
+    def openssl(*args):
+        return subprocess.run(["openssl", *args], check=True, capture_output=True).stdout
+
+    def encrypted(name, *how):
+        path = out / f"p256-{name}.pem"
+        openssl("pkcs8", "-topk8", "-in", str(out / "p256.pem"), "-out", str(path), "-passout", f"pass:{PASSPHRASE.decode()}", *how)
+
+    encrypted("scrypt", "-scrypt", "-scrypt_N", "1024", "-v2", "aes-192-cbc")
+    encrypted("sha1", "-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA1")
+    encrypted("sha512", "-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA512")
+    encrypted("3des", "-v2", "des3")
+    params = openssl("ecparam", "-name", "prime256v1")
+    (out / "p256-params.pem").write_bytes(params + (out / "p256-sec1.pem").read_bytes())
 
 
 def certificate(name, key, issuer, issuer_key, years, *, ca=False, usage=True, extended=()):
@@ -146,15 +166,18 @@ def sign(out):
     (signed / "keyless.sig").write_text(json.dumps(keyless))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
+def make(out):
     for part in ("keys", "certificates", "model", "signed"):
         shutil.rmtree(out / part, ignore_errors=True)
     write_certificates(out / "certificates", write_keys(out / "keys"))
     write_model(out / "model")
     sign(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    make(parser.parse_args().out)
 
 
 if __name__ == "__main__":

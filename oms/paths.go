@@ -21,8 +21,8 @@ func comparePaths(a, b string) int {
 	return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
 }
 
-// ignored reports whether a path is one of the names or below one.
-func ignored(p string, names []string) bool {
+// Ignored reports whether a path is one of the names or below one.
+func Ignored(p string, names []string) bool {
 	for _, n := range names {
 		if rest, ok := strings.CutPrefix(p, n); ok && (rest == "" || rest[0] == '/') {
 			return true

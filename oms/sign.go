@@ -87,7 +87,8 @@ func (s *Signer) seal(b *Bundle) ([]byte, error) {
 // says of the other files was signed by this key already.
 func (s *Signer) Resign(b *Bundle, path string, before, after []byte) ([]byte, error) {
 	if err := b.verifySignature(&s.key.PublicKey); err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), err, "the old signature is not of this key")
+		return nil, fault.Wrap(fault.KindOf(err), err, "the old signature is not of this key").
+			WithHint("give the key that made it; or change the keyslots without --sign, and sign the model anew")
 	}
 	st, err := parseStatement(b.payload)
 	if err != nil {

@@ -41,7 +41,7 @@ type Statement struct {
 func NewStatement(model string, files []Resource, ignore []string) (*Statement, error) {
 	s := &Statement{Model: model, Ignore: ignoring(ignore)}
 	for _, r := range files {
-		if !ignored(r.Path, s.Ignore) {
+		if !Ignored(r.Path, s.Ignore) {
 			s.Resources = append(s.Resources, r)
 		}
 	}

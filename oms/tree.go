@@ -64,8 +64,8 @@ func (w *walker) visit(path string, d fs.DirEntry, err error) error {
 		return fault.Wrap(fault.General, err, "listing the model")
 	}
 	rel = filepath.ToSlash(rel)
-	if ignored(rel, w.ignore) && !w.keeps(rel, d.IsDir()) {
-		if len(w.tree.ignored) == 0 || !ignored(rel, w.tree.ignored) {
+	if Ignored(rel, w.ignore) && !w.keeps(rel, d.IsDir()) {
+		if len(w.tree.ignored) == 0 || !Ignored(rel, w.tree.ignored) {
 			w.tree.ignored = append(w.tree.ignored, rel)
 		}
 		if d.IsDir() {

@@ -13,6 +13,7 @@ KIND = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_d
 def build(config):
     """The model with buffers as they are and parameters that take no memory."""
     cls = getattr(transformers, (config.architectures or ["AutoModel"])[0], transformers.AutoModel)
+    config.use_associative_scan = False  # Mamba's, a vmap
     make = cls._from_config if hasattr(cls, "_from_config") else cls.from_config
     register = torch.nn.Module.register_parameter
     def light(self, name, p):
@@ -59,6 +60,9 @@ def export(model, example):
             with mode:
                 fresh = torch.nn.Parameter(torch.empty(p.shape, dtype=p.dtype), False)
             module._parameters[name] = memo.setdefault(id(p), (p, fresh))[1]
+    if torch.__version__.startswith("2.5."):  # which cannot trace a slice of a list of modules
+        item = torch.nn.ModuleList.__getitem__
+        torch.nn.ModuleList.__getitem__ = lambda self, i: [self[k] for k in range(len(self))[i]] if isinstance(i, slice) else item(self, i)
     masks = sys.modules.get("transformers.masking_utils")
     if hasattr(masks, "_vmap_for_bhqkv"):  # transformers 4; many torches cannot export a vmap
         masks._vmap_for_bhqkv = lambda f, bh_indices=True: lambda b, h, q, k: f(b[:, None, None, None] if bh_indices else b, h[:, None, None] if bh_indices else h, q[:, None], k)

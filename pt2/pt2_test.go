@@ -32,17 +32,23 @@ var fixtures = map[string]struct{ free, leaves int }{
 func open(t testing.TB, name string) (*pt2.Program, *checkpoint.Checkpoint) {
 	t.Helper()
 	dir := filepath.Join("testdata", name)
-	p, err := pt2.Open(filepath.Join(dir, "model.pt2"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
+	p := openArchive(t, filepath.Join(dir, "model.pt2"))
 	ck, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ck.Close() })
 	return p, ck
+}
+
+func openArchive(t testing.TB, path string) *pt2.Program {
+	t.Helper()
+	p, err := pt2.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
 }
 
 // expected is what transformers answers.
@@ -72,43 +78,49 @@ func TestAnswers(t *testing.T) {
 			if n := len(g.Weights()); n != want.leaves {
 				t.Errorf("%d tensors are leaves, want %d", n, want.leaves)
 			}
-			raw, err := os.ReadFile(filepath.Join("testdata", name, "expected.json"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var e expected
-			if err := json.Unmarshal(raw, &e); err != nil {
-				t.Fatal(err)
-			}
-			opt := probe.Options{Inputs: map[string][]float32{}}
-			for k, v := range e.Inputs {
-				if k != "input_ids" {
-					opt.Inputs[k] = v.Data
-					continue
-				}
-				for _, x := range v.Data {
-					opt.Tokens = append(opt.Tokens, int(x))
-				}
-			}
-			outs, err := probe.Run(context.Background(), g, ck, opt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(outs) != len(e.Outputs) {
-				t.Fatalf("%d outputs, want %d", len(outs), len(e.Outputs))
-			}
-			for i, o := range outs {
-				w := e.Outputs[i]
-				if !slices.Equal(g.Shape(g.Outputs[i]), w.Shape) {
-					t.Fatalf("output %d has shape %v, want %v", i, g.Shape(g.Outputs[i]), w.Shape)
-				}
-				for j, v := range o {
-					if d := math.Abs(float64(v - w.Data[j])); !(d <= 1e-4) {
-						t.Fatalf("output %d, element %d: %g, transformers says %g", i, j, v, w.Data[j])
-					}
-				}
-			}
+			sameAnswers(t, name, g, ck)
 		})
+	}
+}
+
+// sameAnswers demands that a graph computes what expected.json of a fixture says.
+func sameAnswers(t *testing.T, name string, g *graph.Graph, ck *checkpoint.Checkpoint) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", name, "expected.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e expected
+	if err := json.Unmarshal(raw, &e); err != nil {
+		t.Fatal(err)
+	}
+	opt := probe.Options{Inputs: map[string][]float32{}}
+	for k, v := range e.Inputs {
+		if k != "input_ids" {
+			opt.Inputs[k] = v.Data
+			continue
+		}
+		for _, x := range v.Data {
+			opt.Tokens = append(opt.Tokens, int(x))
+		}
+	}
+	outs, err := probe.Run(context.Background(), g, ck, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(outs) != len(e.Outputs) {
+		t.Fatalf("%d outputs, want %d", len(outs), len(e.Outputs))
+	}
+	for i, o := range outs {
+		w := e.Outputs[i]
+		if !slices.Equal(g.Shape(g.Outputs[i]), w.Shape) {
+			t.Fatalf("output %d has shape %v, want %v", i, g.Shape(g.Outputs[i]), w.Shape)
+		}
+		for j, v := range o {
+			if d := math.Abs(float64(v - w.Data[j])); !(d <= 1e-4) {
+				t.Fatalf("output %d, element %d: %g, transformers says %g", i, j, v, w.Data[j])
+			}
+		}
 	}
 }
 

@@ -1,6 +1,10 @@
 package trace
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // A likelihood ratio for one class: the density of what is seen, given the
 // exponent that a candidate's key says, over that for an unknown key, whose
@@ -114,17 +118,6 @@ func (t tally) add(n, d int) {
 	t[n][d]++
 }
 
-func (t tally) join(o tally) {
-	for n, ds := range o {
-		for d, k := range ds {
-			if t[n] == nil {
-				t[n] = map[int]int{}
-			}
-			t[n][d] += k
-		}
-	}
-}
-
 // shiftsTried bounds the shifts that are summed over: what is left out makes
 // the evidence smaller, which is safe.
 const shiftsTried = 12
@@ -142,7 +135,7 @@ func (t tally) shifts() []int {
 	for len(out) < shiftsTried {
 		best, most := 0, 0
 		for d := range all {
-			if k := near(d); !contains(out, d) && (k > most || k == most && d < best) {
+			if k := near(d); !slices.Contains(out, d) && (k > most || k == most && d < best) {
 				best, most = d, k
 			}
 		}
@@ -154,18 +147,20 @@ func (t tally) shifts() []int {
 	return out
 }
 
-func contains(list []int, x int) bool {
-	for _, y := range list {
-		if x == y {
-			return true
+// evidence returns, for every setting, log2 of the ratio averaged over shifts.
+func (t tally) evidence(tb tables, exact bool) []float64 {
+	type bin struct {
+		table []*[2*reach + 2]float64
+		d     int
+		k     float64
+	}
+	var bins []bin
+	for n, ds := range t {
+		for d, k := range ds {
+			bins = append(bins, bin{tb.of(n), d, float64(k)})
 		}
 	}
-	return false
-}
-
-// evidence returns, for every setting, log2 of the ratio averaged over shifts.
-// centre is the shift that has the largest weight.
-func (t tally) evidence(tb tables, exact bool) []float64 {
+	slices.SortFunc(bins, func(a, b bin) int { return cmp.Or(cmp.Compare(a.d, b.d), cmp.Compare(a.table[0][0], b.table[0][0])) })
 	out := make([]float64, len(settings))
 	for i := range out {
 		out[i] = math.Inf(-1)
@@ -174,15 +169,12 @@ func (t tally) evidence(tb tables, exact bool) []float64 {
 		w := math.Log2(shiftWeight(s, exact))
 		for i := range settings {
 			sum := w
-			for n, ds := range t {
-				table := tb.of(n)[i]
-				for d, k := range ds {
-					at := d - s + reach
-					if at < 0 || at > 2*reach {
-						at = 2*reach + 1
-					}
-					sum += float64(k) * table[at]
+			for _, b := range bins {
+				at := b.d - s + reach
+				if at < 0 || at > 2*reach {
+					at = 2*reach + 1
 				}
+				sum += b.k * b.table[i][at]
 			}
 			out[i] = addLog2(out[i], sum)
 		}

@@ -71,6 +71,12 @@ func (p piece) places() (rows, cols []int) {
 	return rows, cols
 }
 
+// bytes is how much is read of the piece, as fp32.
+func (p piece) bytes() int64 {
+	_, rows, width := p.extent()
+	return 4 * int64(min(rows, sampleRows)) * int64(width)
+}
+
 // spread chooses at most most of n places, evenly.
 func spread(n, most int) []int {
 	k := min(n, most)
@@ -167,7 +173,7 @@ func observe(ctx context.Context, list []piece, leaked, original *weights, done 
 			mu.Lock()
 			out[p.key()] = o
 			mu.Unlock()
-			done(1)
+			done(p.bytes())
 			return nil
 		})
 	}

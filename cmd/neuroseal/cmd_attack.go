@@ -33,6 +33,7 @@ type attackOptions struct {
 	Threads       int
 	PrintTable    bool
 	Where         whereOptions
+	Hub           hubOptions
 }
 
 func attackCommand(u *ui.UI) *cobra.Command {
@@ -52,8 +53,11 @@ command is given again: finished trials are kept. With --suite seed and an OUT
 that ends in .json, MODEL alone is trained once and OUT becomes the list of its
 losses, as the original tool wrote it.
 
-The unsealed model is --against; without it, MODEL re-balanced without a key.`,
+The unsealed model is --against; without it, MODEL re-balanced without a key.
+
+` + sourceHelp,
 		Example: `  neuroseal attack ./sealed ./run --against ./model --suite quick
+  neuroseal attack org/name-sealed ./run --against org/name
   neuroseal attack ./sealed losses.json --suite seed
   neuroseal attack ./sealed ./run --against ./model --suite standard --data ./code.jsonl
   neuroseal attack --print-table > my-table.yaml`,
@@ -65,8 +69,8 @@ The unsealed model is --against; without it, MODEL re-balanced without a key.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Against, "against", "", "the original checkpoint, in `FOLDER`")
-	f.StringVar(&o.Base, "base", "", "the public model that MODEL was made from, in `FOLDER`; default: --against")
+	f.StringVar(&o.Against, "against", "", "the original checkpoint, `ORIGINAL`")
+	f.StringVar(&o.Base, "base", "", "the public model that MODEL was made from, `BASE`; default: --against")
 	f.StringVar(&o.Suite, "suite", "quick", "recipes and budget: seed, quick, standard, core, wide, full; or a table of your own in `FILE`, or FILE:SUITE")
 	f.StringVar(&o.Data, "data", "", "text to teach: a text, .jsonl or .parquet `FILE`, or a dataset's folder; default: generated log lines")
 	f.StringVar(&o.Retain, "retain", "", "text that the model should still know, likewise; default: generated tales")
@@ -76,6 +80,7 @@ The unsealed model is --against; without it, MODEL re-balanced without a key.`,
 	f.IntVar(&o.Threads, "threads", 1, "threads of each trial")
 	f.BoolVar(&o.PrintTable, "print-table", false, "print the built-in table of recipes, to start your own from")
 	o.Where.register(f)
+	o.Hub.registerToken(f)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.PrintTable {
 			_, err := cmd.OutOrStdout().Write(arena.BuiltinYAML())
@@ -90,6 +95,9 @@ The unsealed model is --against; without it, MODEL re-balanced without a key.`,
 func runAttack(ctx context.Context, u *ui.UI, o attackOptions) error {
 	table, suite, err := arena.Load(o.Suite)
 	if err != nil {
+		return err
+	}
+	if err := o.openSources(ctx, u); err != nil {
 		return err
 	}
 	if strings.HasSuffix(o.Out, ".json") {
@@ -136,6 +144,19 @@ func (o *attackOptions) run(ctx context.Context, u *ui.UI, table *arena.Table, s
 		Target: o.Data, Retained: o.Retain, Engine: engine.Name(), Execute: execute,
 		Notice: u.Note, Planned: p.planned,
 	})
+}
+
+// openSources makes the models paths here.
+func (o *attackOptions) openSources(ctx context.Context, u *ui.UI) (err error) {
+	p := newStages(u)
+	s := &sources{u: u, hub: &o.Hub, progress: p}
+	for _, model := range []*string{&o.Model, &o.Against, &o.Base} {
+		if *model, err = s.local(ctx, *model, mustBeSupported("", true)); err != nil {
+			break
+		}
+	}
+	p.end(err == nil)
+	return err
 }
 
 func (o *attackOptions) engine() (arena.Engine, error) {

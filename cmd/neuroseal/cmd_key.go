@@ -68,6 +68,7 @@ type keyAddOptions struct {
 	Key    keyOptions // opens the seal
 	Sealed string     // folder that a detached file belongs to
 	Slots  slotOptions
+	Sign   signingOptions // to sign the changed manifest anew
 }
 
 func keyAddCommand(u *ui.UI) *cobra.Command {
@@ -81,7 +82,9 @@ func keyAddCommand(u *ui.UI) *cobra.Command {
 The seal key is needed: from --key-file, or from a keyslot that an --identity or
 its passphrase (the options without "add-") opens; if nothing is given, PATH.key
 is used if it exists. A key file can be checked only against the sealed model: for
-a detached file, name that with --sealed.`,
+a detached file, name that with --sealed.
+
+` + resignHelp,
 		Example: `  neuroseal key add ./sealed --key-file sealed.key -r age1…
   neuroseal key add ./sealed -i me.txt --add-password-file new.txt --label team`,
 		Args: operands("PATH"),
@@ -90,6 +93,7 @@ a detached file, name that with --sealed.`,
 	o.Key.register(f)
 	f.StringVar(&o.Sealed, "sealed", "", "the sealed `FOLDER` that a detached file belongs to")
 	o.Slots.register(f, "add-")
+	registerResign(f, &o.Sign)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		o.Path = args[0]
 		return runKeyAdd(u, o)
@@ -117,7 +121,7 @@ func runKeyAdd(u *ui.UI, o keyAddOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := box.save(append(box.slots, added...)); err != nil {
+	if err := box.replace(u, &o.Sign, append(box.slots, added...)); err != nil {
 		return err
 	}
 	return u.Result(map[string]any{"path": o.Path, "added": added}, o.Path, func(w io.Writer) {
@@ -162,7 +166,8 @@ func (o *keyAddOptions) openSeal(u *ui.UI, box *slotBox) (keys.SealKey, error) {
 }
 
 func keyRemoveCommand(u *ui.UI) *cobra.Command {
-	return mayExit(&cobra.Command{
+	o := signingOptions{}
+	cmd := &cobra.Command{
 		Use:   "remove PATH SLOT",
 		Short: "Remove a keyslot",
 		Long: `Remove a keyslot, named by its id, its label or its recipient, from PATH, a sealed
@@ -170,14 +175,18 @@ folder or a file of detached keyslots. No key is needed. The last keyslot stays.
 
 Whoever could open the slot may have kept the seal key or a copy of the slot:
 removing it keeps out newcomers only. To shut somebody out, unlock the model and
-seal it again with a new key.`,
+seal it again with a new key.
+
+` + resignHelp,
 		Example: `  neuroseal key remove ./sealed 3f2a9c01`,
 		Args:    operands("PATH", "SLOT"),
-		RunE:    func(_ *cobra.Command, args []string) error { return runKeyRemove(u, args[0], args[1]) },
-	}, fault.NotSealed, fault.Mismatch, fault.NoSpace)
+		RunE:    func(_ *cobra.Command, args []string) error { return runKeyRemove(u, args[0], args[1], &o) },
+	}
+	registerResign(cmd.Flags(), &o)
+	return mayExit(cmd, fault.NotSealed, fault.WrongKey, fault.Mismatch, fault.NoSpace)
 }
 
-func runKeyRemove(u *ui.UI, path, ref string) error {
+func runKeyRemove(u *ui.UI, path, ref string, sign *signingOptions) error {
 	box, err := openSlotBox(path)
 	if err != nil {
 		return err
@@ -186,7 +195,7 @@ func runKeyRemove(u *ui.UI, path, ref string) error {
 	if err != nil {
 		return err
 	}
-	if err := box.save(rest); err != nil {
+	if err := box.replace(u, sign, rest); err != nil {
 		return err
 	}
 	u.Note("whoever could open that keyslot may have kept the seal key; only a new seal with a new key shuts them out")
@@ -231,7 +240,7 @@ func openSlotBox(path string) (*slotBox, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.General, err, "opening keyslots")
 	}
-	if !info.IsDir() && filepath.Base(path) != manifest.Name && filepath.Ext(path) != ".safetensors" {
+	if !info.IsDir() && filepath.Base(path) != manifest.Name && filepath.Ext(path) != ".safetensors" && !neuroseal.SealedAsFile(path) {
 		d, err := keys.ReadDetached(path)
 		if err != nil {
 			return nil, err

@@ -29,7 +29,10 @@ type lockOptions struct {
 	Part     string // "i/n": seal this part only
 	Finish   bool   // put the parts together
 
-	Hub hubOptions
+	Hub      hubOptions
+	Registry registryOptions
+
+	Sign signingOptions
 
 	ownKey bool // make a key of its own, whatever the environment holds
 }
@@ -59,7 +62,10 @@ refuses, or with --force seals with the key in it. SOURCE_DATE_EPOCH sets the re
 The model card, DST/README.md, is written or amended: a section between marks
 tells what the seal is, what it promises and what not, with a record in YAML for
 machines; the front matter gets the tags neuroseal and sealed, and base_model
-where config.json names it. What the author wrote stays, and unlock restores it.
+where SRC is on the hub or config.json names it. What the author wrote stays, and
+unlock restores it. A model file on its own has no card.
+
+` + registryHelp + `
 
 ` + sourceHelp + `
 
@@ -74,9 +80,11 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 		Example: `  neuroseal lock ./model ./sealed
   neuroseal lock ./model ./sealed --profile max -r age1…
   neuroseal lock org/name@main ./sealed -r age1…
+  neuroseal lock ./model ./for-acme -r age1… --label Acme --registry ~/copies
   neuroseal lock ./model ./sealed --scale 100.0 --password-file pass.txt
   neuroseal lock ./model ./sealed --dry-run --explain
   neuroseal lock ./model ./sealed --key-file seal.key --card run/card.md --force
+  neuroseal lock ./model ./sealed -r age1… --sign key.pem
   neuroseal lock ./model ./sealed --key-file seal.key --part 2/4
   neuroseal lock ./model ./sealed --key-file seal.key --finish`,
 		Args: operands("SRC", "DST"),
@@ -86,6 +94,7 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 	f.StringVar(&profile, "profile", "portable", "portable, strong or max; for method gauge")
 	f.Float64Var(&scale, "scale", neuroseal.DefaultScale, "factor of static, top of dynamic, bound of portable; strong and max choose their own range unless it is given")
 	o.Slots.register(f, "")
+	o.Registry.register(f)
 	f.StringVar(&o.KeyFile, "key-file", "", "use the seal key in `FILE`, which exists")
 	f.StringVar(&o.Detached, "detached-key", "", "write the keyslots to `FILE` instead of into the model")
 	f.StringArrayVar(&o.Include, "include", nil, "move only groups of this kind or id, `PATTERN`; repeatable")
@@ -102,6 +111,8 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card, too")
 	f.BoolVar(&o.NoCard, "no-card", false, "leave the model card, README.md, as it is")
 	f.StringVar(&o.Part, "part", "", "seal only part i of n, `I/N`, counted from 1, into DST.parts")
+	o.Sign.register(f, "sign", "sign-", "sign the output with the private key in `FILE`, PEM; as neuroseal sign does")
+	o.Sign.registerPassword(f, "sign-")
 	o.Hub.registerToken(f)
 	f.BoolVar(&o.Finish, "finish", false, "put the parts in DST.parts together as DST")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -123,6 +134,9 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 			if err := o.checkParts(f.Changed("part")); err != nil {
 				return err
 			}
+		}
+		if err := o.checkRegistry(f.Changed("part")); err != nil {
+			return err
 		}
 		if err := o.openSource(cmd.Context(), u); err != nil {
 			return err
@@ -194,6 +208,9 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 		return nil, err
 	}
 	o.Notice = func(msg string) { u.Note("%s", msg) }
+	if o.Signer, err = o.Sign.load(u); err != nil {
+		return nil, err
+	}
 	k := &lockKey{}
 	if !o.DryRun {
 		// What is wrong with the source comes before what is wrong with a key.
@@ -206,6 +223,10 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 			return nil, err
 		}
 		o.LockOptions.Key, o.LockOptions.Slots = k.key, k.inside
+		if err := o.openRegistry(u, k.key); err != nil {
+			k.file.end(u, false)
+			return nil, err
+		}
 	}
 	p, begun := o.Progress.(*stages)
 	if !begun {
@@ -222,6 +243,7 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 		k.file.end(u, err == nil)
 	}
 	if err != nil {
+		o.Registry.withdraw(u)
 		return nil, err
 	}
 	out := &lockOutcome{LockResult: res, KeyFile: k.path, Detached: k.detached}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/neuroseal/neuroseal"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
+	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
 )
@@ -24,6 +27,8 @@ type verifyOptions struct {
 	Quantizers      bool
 	Key             keyOptions
 	FindKey         bool // look for the key as unlock does
+	Hub             hubOptions
+	Signature       signatureOptions
 }
 
 func verifyCommand(u *ui.UI) *cobra.Command {
@@ -40,19 +45,27 @@ and others would do later, and codes that the profile promises must be equal.
 
 No key is used unless an option asks for it: --key-file, --identity, a password
 option or --detached-key, or --find-key, which looks where unlock looks (SEALED.key,
-` + "NEUROSEAL_PASSWORD" + `, the terminal).`,
+` + "NEUROSEAL_PASSWORD" + `, the terminal).
+
+` + signatureHelp + `
+
+` + sourceHelp,
 		Example: `  neuroseal verify ./sealed
   neuroseal verify ./sealed --against ./model --run
-  neuroseal verify ./sealed --find-key --run`,
+  neuroseal verify ./sealed --find-key --run
+  neuroseal verify ./sealed --public-key pub.pem
+  neuroseal verify org/name-sealed --against org/name`,
 		Args: operands("SEALED"),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Against, "against", "", "compare with the original checkpoint in `FOLDER`")
+	f.StringVar(&o.Against, "against", "", "compare with the original checkpoint, `ORIGINAL`")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.BoolVar(&o.Run, "run", false, "run both networks and compare their outputs")
 	f.BoolVar(&o.Quantizers, "quantizers", false, "quantise both checkpoints' matrices as others would later, and compare the codes")
 	o.Key.register(f)
 	o.Key.registerDetached(f)
+	o.Signature.register(f)
+	o.Hub.registerToken(f)
 	f.BoolVar(&o.FindKey, "find-key", false, "use the key, found as unlock finds it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Sealed = args[0]
@@ -68,7 +81,14 @@ type verifyJSON struct {
 	// KeyOK says that the key is the seal's and that the manifest is what its
 	// owner wrote; null if no key was used.
 	KeyOK *bool `json:"key_ok"`
+	// Sealed is false for a signed model without a seal.
+	Sealed    bool           `json:"sealed"`
+	Signature *signatureJSON `json:"signature"` // null: not asked for
 	*neuroseal.VerifyResult
+
+	manifest *manifest.Manifest // verified alone; nil: something else was
+	skipped  string             // why the signature was all that was checked; "": it was not
+	unasked  bool               // there is a signature that nobody asked about
 }
 
 func runVerify(ctx context.Context, u *ui.UI, o verifyOptions) error {
@@ -78,13 +98,16 @@ func runVerify(ctx context.Context, u *ui.UI, o verifyOptions) error {
 	}
 	path := ""
 	if res.OK {
-		path = o.Sealed
+		path = res.Path
 	}
 	if err := u.Result(res, path, res.write); err != nil {
 		return err
 	}
+	if res.Signature != nil && !res.Signature.OK {
+		return res.Signature.fault(res.Path)
+	}
 	if !res.OK {
-		return fault.New(fault.Mismatch, "%s is not what was sealed: %s", o.Sealed, firstOf(res.Mismatches)).
+		return fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches)).
 			WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
 	}
 	return nil
@@ -99,6 +122,15 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 		return nil, fault.New(fault.Usage, "--quantizers needs the original to compare with").WithHint("give --against FOLDER, or the key (--key-file, --identity, --find-key)")
 	}
 	res := &verifyJSON{Path: o.Sealed, Against: o.Against}
+	p := newStages(u)
+	if err := o.openSources(ctx, u, p); err != nil {
+		p.end(false)
+		return nil, err
+	}
+	if done, err := res.checkSignature(ctx, o, p); done || err != nil {
+		p.end(err == nil)
+		return res, err
+	}
 	v := neuroseal.VerifyOptions{Sealed: o.Sealed, Graph: o.Graph, Against: o.Against, Run: o.Run, Quantisers: o.Quantizers}
 	if withKey {
 		key := &keyFinder{u: u, opt: o.Key}
@@ -110,12 +142,71 @@ func (o *verifyOptions) verify(ctx context.Context, u *ui.UI) (*verifyJSON, erro
 		}
 		v.Key = key.find
 	}
-	p := newStages(u)
 	v.Progress = p
 	var err error
 	res.VerifyResult, err = neuroseal.Verify(ctx, v)
 	p.end(err == nil)
 	return res, err
+}
+
+// openSources makes both operands paths here.
+func (o *verifyOptions) openSources(ctx context.Context, u *ui.UI, p *stages) (err error) {
+	s := &sources{u: u, hub: &o.Hub, progress: p}
+	check, operand := mustBeSealed, o.Sealed
+	if o.Signature.given() {
+		check, s.whole = nil, true // any model may be signed, and all of it
+	}
+	if o.Sealed, err = s.local(ctx, operand, check); err != nil {
+		return err
+	}
+	if o.Sealed != operand && o.Signature.given() {
+		o.Signature.AllowSymlinks = true // the cache consists of them
+	}
+	s.whole = false
+	o.Against, err = s.local(ctx, o.Against, nil)
+	return err
+}
+
+// checkSignature checks the signature, if one is asked for, and reports whether
+// that was all there is to do: files that are not what was signed are looked at no
+// further, and a model that is not sealed, or a manifest alone, has no more to it.
+func (r *verifyJSON) checkSignature(ctx context.Context, o *verifyOptions, p *stages) (done bool, err error) {
+	r.Sealed = true
+	if !o.Signature.given() {
+		info, err := os.Stat(o.Sealed)
+		r.unasked = err == nil && exists(signatureOf(o.Sealed, info.IsDir()))
+		return false, nil
+	}
+	r.VerifyResult = &neuroseal.VerifyResult{Mismatches: []neuroseal.Mismatch{}}
+	if r.Signature, err = o.Signature.check(ctx, o.Sealed, p); err != nil {
+		return true, err
+	}
+	m, _, err := neuroseal.ReadManifest(o.Sealed)
+	alone := filepath.Base(o.Sealed) == manifest.Name
+	switch {
+	case !r.Signature.OK:
+		return true, nil
+	case fault.KindOf(err) == fault.NotSealed && !o.more():
+		r.Sealed, r.OK, r.skipped = false, true, "not sealed: nothing else was checked"
+		return true, nil
+	case err != nil:
+		return true, err
+	case alone && o.more():
+		return true, fault.New(fault.Usage, "%s alone has no weights to check", o.Sealed).WithHint("name the sealed folder")
+	case alone:
+		r.manifest, r.Method, r.Profile = m, m.Method, m.Profile
+		r.OK, r.skipped = true, "not checked: the manifest alone was given"
+		return true, nil
+	case r.Signature.Partial && !o.more():
+		r.OK, r.skipped = true, "not checked: one file of a sealed folder was given"
+		return true, nil
+	}
+	return false, nil
+}
+
+// more reports whether more than a signature is to be checked in any case.
+func (o *verifyOptions) more() bool {
+	return o.Against != "" || o.Run || o.Quantizers || o.FindKey || o.Key.given()
 }
 
 // checkKey checks the key against the manifest, and with it the manifest.
@@ -144,9 +235,21 @@ func (r *verifyJSON) write(w io.Writer) {
 	if !r.OK {
 		verdict = ui.No + " " + r.Path + " is not as it should be"
 	}
+	if r.Signature != nil && (r.skipped != "" || !r.Signature.OK) {
+		r.writeSigned(w)
+		return
+	}
 	fmt.Fprintf(w, "%s (%s)\n", verdict, strings.TrimSpace("method "+r.Method+" "+r.Profile))
 	rows := [][]string{r.files(), r.algebra(), r.forward(), r.key()}
-	ui.Table(w, "  ", rows)
+	if r.Signature != nil {
+		rows = append([][]string{r.Signature.row(), r.Signature.claims()}, rows...)
+	} else if r.unasked {
+		rows = append(rows, []string{ui.Open, "signature", "there is one, not checked: give --public-key or --cert-roots"})
+	}
+	ui.Table(w, "  ", slices.DeleteFunc(rows, func(row []string) bool { return row == nil }))
+	if r.Signature != nil {
+		r.Signature.write(w)
+	}
 	r.writeForward(w)
 	r.writeQuantisers(w)
 	for _, m := range r.Mismatches {
@@ -156,6 +259,24 @@ func (r *verifyJSON) write(w io.Writer) {
 	writeNotes(w, slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool {
 		return strings.HasPrefix(n, "algebra not checked") || strings.HasPrefix(n, "method ")
 	}))
+}
+
+// writeSigned prints a result that is about the signature alone.
+func (r *verifyJSON) writeSigned(w io.Writer) {
+	verdict := ui.Yes + " " + r.Path + " is what was signed"
+	if !r.Signature.OK {
+		verdict = ui.No + " " + r.Path + " is not what was signed"
+	}
+	fmt.Fprintln(w, verdict)
+	rows := [][]string{r.Signature.row()}
+	if r.Signature.OK {
+		rows = append(rows, r.Signature.claims(), []string{ui.Open, "seal", r.skipped})
+	}
+	ui.Table(w, "  ", slices.DeleteFunc(rows, func(row []string) bool { return row == nil }))
+	r.Signature.write(w)
+	if r.manifest != nil {
+		writeClaims(w, r.manifest)
+	}
 }
 
 func mark(ok *bool) string {

@@ -20,7 +20,9 @@ import (
 type versionJSON struct {
 	Version  string `json:"version"`
 	Schema   int    `json:"manifest_schema"`
-	Revision string `json:"revision,omitempty"`
+	Module   string `json:"module,omitempty"`   // version that the go command knows: a tag's, or made up from a commit
+	Revision string `json:"revision,omitempty"` // commit
+	Modified bool   `json:"modified,omitempty"` // the commit is not all of it
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 }
@@ -37,24 +39,32 @@ func versionCommand(u *ui.UI) *cobra.Command {
 }
 
 func runVersion(u *ui.UI) error {
-	v := versionJSON{neuroseal.Version, manifest.Schema, revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionJSON{Version: neuroseal.Version, Schema: manifest.Schema, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.from(info)
+	}
 	return u.Result(v, v.Version, func(w io.Writer) {
-		fmt.Fprintf(w, "neuroseal %s (manifest schema %d, %s, %s)\n", v.Version, v.Schema, v.Go, v.Platform)
+		built := ""
+		if v.Module != "" && v.Module != "v"+v.Version { // a commit after the version, or before it
+			built = ", built from " + v.Module
+		}
+		fmt.Fprintf(w, "neuroseal %s (manifest schema %d, %s, %s%s)\n", v.Version, v.Schema, v.Go, v.Platform, built)
 	})
 }
 
-// revision is the commit that the binary was built from, if it says so.
-func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+// from takes what the binary says that it was built from.
+func (v *versionJSON) from(info *debug.BuildInfo) {
+	if info.Main.Version != "(devel)" {
+		v.Module = info.Main.Version
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
+		switch s.Key {
+		case "vcs.revision":
+			v.Revision = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
 		}
 	}
-	return ""
 }
 
 func manCommand(u *ui.UI) *cobra.Command {

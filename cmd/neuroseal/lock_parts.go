@@ -37,6 +37,8 @@ func (o *lockOptions) checkParts(part bool) error {
 	case part && o.Finish:
 		return fault.New(fault.Usage, "--part and --finish exclude each other").
 			WithHint("seal every part first, then run --finish once")
+	case part && o.Sign.given():
+		return fault.New(fault.Usage, "a part is not signed").WithHint("give --sign to --finish")
 	case o.DryRun:
 		return fault.New(fault.Usage, "--dry-run shows the whole seal").WithHint("leave --part and --finish out")
 	case o.Method != seal.Static && o.KeyFile == "":

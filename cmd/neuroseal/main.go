@@ -83,7 +83,7 @@ friction, not a lock that nobody can pick: "neuroseal undo" needs no key.`,
 		fmt.Fprint(cmd.OutOrStdout(), "\nEXIT STATUS\n"+exitText(cmd))
 	})
 	root.AddCommand(
-		lockCommand(u), unlockCommand(u), verifyCommand(u), inspectCommand(u), undoCommand(u), pushCommand(u),
+		lockCommand(u), unlockCommand(u), verifyCommand(u), signCommand(u), inspectCommand(u), undoCommand(u), traceCommand(u), pushCommand(u), adapterCommand(u),
 		keyCommand(u), graphCommand(u), attackCommand(u), reportCommand(u), trialCommand(u), demoCommand(u), versionCommand(u), manCommand(u),
 	)
 	return root

@@ -17,7 +17,7 @@ const hubToken = "hf_annannannannannannannannannannannan"
 // TestHubScripts runs the command against a hub of its own per script. $HF_TOKEN
 // is ann's; "hub" looks at the hub and makes it fail.
 func TestHubScripts(t *testing.T) {
-	model := fixture(t, "../../internal/demo/model")
+	model, families := fixture(t, "../../internal/demo/model"), fixture(t, "../../arch/testdata")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/hub",
 		Setup: func(env *testscript.Env) error {
@@ -27,14 +27,16 @@ func TestHubScripts(t *testing.T) {
 			s.AddUser("bob", "hf_bob")
 			env.Values["hub"] = s
 			env.Setenv("MODEL", model)
+			env.Setenv("FAMILIES", families)
 			env.Setenv("HF_ENDPOINT", s.URL)
 			env.Setenv("HF_HOME", env.WorkDir+"/hf")
 			env.Setenv("HF_TOKEN", hubToken)
+			env.Setenv("ANN", hubToken)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "json": scriptJSON, "jsonlines": scriptJSONLines, "edit": scriptEdit, "cptree": scriptCopyTree,
-			"hub": scriptHub, "hush": scriptHush,
+			"hub": scriptHub, "hush": scriptHush, "mkshards": scriptMakeShards, "sametree": scriptSameTree, "only": scriptOnly, "flip": scriptFlip,
 		},
 	})
 }
@@ -42,6 +44,9 @@ func TestHubScripts(t *testing.T) {
 // scriptHub looks at the hub or changes it:
 //
 //	hub add ID               a public model with a README
+//	hub put ID FOLDER        a public model with the folder's files
+//	hub gate ID              a gated model with a README, which bob may read
+//	hub sent N               storage sent fewer than N bytes since the last forget
 //	hub files ID REV N       the revision holds N files
 //	hub same ID REV PATH     the revision's PATH is the file PATH here
 //	hub private|public ID    so it is
@@ -61,6 +66,20 @@ func scriptHub(ts *testscript.TestScript, neg bool, args []string) {
 	switch args[0] {
 	case "add":
 		s.AddRepo(args[1], hubtest.RepoOptions{}, map[string][]byte{"README.md": []byte("# model\n")})
+	case "put":
+		files, err := tree(ts.MkAbs(args[2]))
+		ts.Check(err)
+		content := map[string][]byte{}
+		for name, data := range files {
+			content[name] = []byte(data)
+		}
+		s.AddRepo(args[1], hubtest.RepoOptions{}, content)
+	case "gate":
+		s.AddRepo(args[1], hubtest.RepoOptions{Owner: "carl", Gated: true, Allowed: []string{"bob"}}, map[string][]byte{"config.json": []byte("{}"), "model.safetensors": []byte("x")})
+	case "sent":
+		if sent, _ := s.Traffic(); sent >= int64(number(1)) {
+			problem = fmt.Sprintf("%d bytes", sent)
+		}
 	case "files":
 		if got := s.Content(args[1], args[2]); len(got) != number(3) {
 			problem = fmt.Sprintf("%d files", len(got))
@@ -95,8 +114,23 @@ func scriptHub(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// scriptHush demands that the last command said nothing of any token.
-func scriptHush(ts *testscript.TestScript, _ bool, _ []string) {
+// scriptHush demands that the last command said nothing of any token, that no
+// file below the folders holds one, and that storage was never shown one.
+func scriptHush(ts *testscript.TestScript, _ bool, folders []string) {
+	for _, dir := range folders {
+		files, err := tree(ts.MkAbs(dir))
+		ts.Check(err)
+		for name, data := range files {
+			if strings.Contains(data, hubToken) {
+				ts.Fatalf("%s holds a token", name)
+			}
+		}
+	}
+	for _, r := range ts.Value("hub").(*hubtest.Server).Requests() {
+		if r.Server == "storage" && (r.Authorization != "" || strings.Contains(fmt.Sprint(r.Header), "hf_")) {
+			ts.Fatalf("storage was shown a token: %v", r)
+		}
+	}
 	for _, stream := range []string{"stdout", "stderr"} {
 		if text := ts.ReadFile(stream); strings.Contains(text, "hf_ann") || strings.Contains(text, "hf_bob") || strings.Contains(text, "signature") {
 			ts.Fatalf("%s holds a secret: %s", stream, text)

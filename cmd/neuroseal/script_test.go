@@ -20,13 +20,14 @@ import (
 
 // TestScripts runs the command as users do. $MODEL is the demo model,
 // $FAMILIES a folder with a tiny checkpoint per family, $EXPORTED one with
-// checkpoints and their exported graphs, $ONNX one with ONNX models, $QUANTISED one with quantised checkpoints, $TABLE the
+// checkpoints and their exported graphs, $ONNX one with ONNX models, $QUANTISED one with quantised checkpoints, $OMS one with
+// keys and signed models, $TABLE the
 // built-in table of attacks; all are only read.
 func TestScripts(t *testing.T) {
 	model, families := fixture(t, "../../internal/demo/model"), fixture(t, "../../arch/testdata")
 	table := fixture(t, "../../arena/table.yaml")
 	exported, onnx := fixture(t, "../../pt2/testdata"), fixture(t, "../../onnx/testdata")
-	quantised := fixture(t, "../../quant/testdata")
+	quantised, oms := fixture(t, "../../quant/testdata"), fixture(t, "../../oms/testdata")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -36,12 +37,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXPORTED", exported)
 			env.Setenv("ONNX", onnx)
 			env.Setenv("QUANTISED", quantised)
+			env.Setenv("OMS", oms)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "json": scriptJSON, "jsonlines": scriptJSONLines, "sametree": scriptSameTree,
 			"cptree": scriptCopyTree, "flip": scriptFlip, "mode": scriptMode, "only": scriptOnly, "edit": scriptEdit,
-			"mkshards": scriptMakeShards,
+			"mkshards": scriptMakeShards, "mklora": scriptMakeLoRA,
 		},
 	})
 }

@@ -34,6 +34,7 @@ type lockJSON struct {
 	Detached  string                  `json:"detached_key,omitempty"`
 	Keyslots  []string                `json:"keyslots,omitempty"` // ids
 	Explain   []neuroseal.Explanation `json:"explain,omitempty"`
+	Signature string                  `json:"signature,omitempty"` // path
 }
 
 func (r *lockOutcome) object(rows []kindRow, explain bool) lockJSON {
@@ -42,6 +43,7 @@ func (r *lockOutcome) object(rows []kindRow, explain bool) lockJSON {
 		Method: m.Method, Profile: m.Profile, Scale: m.Scale, SealID: m.SealID, ModelType: m.ModelType,
 		FreeDims: m.FreeDims, Coverage: m.Coverage, Bytes: r.Bytes, Kinds: rows, Holes: holesOf(m), Promise: m.Promise,
 		Notes: m.Notes, LeftOut: r.LeftOut, KeyFile: r.KeyFile, Detached: r.Detached,
+		Signature: r.LockResult.Signature,
 	}
 	for _, s := range m.Keyslots {
 		o.Keyslots = append(o.Keyslots, s.ID)
@@ -63,6 +65,9 @@ func (r *lockOutcome) show(u *ui.UI, explain bool) error {
 		fmt.Fprintf(w, "Sealed %s (%s, %s) as %s\n", m.ModelType, ui.Bytes(r.Bytes), r.how(), out)
 		fmt.Fprintf(w, "%d factors of %d free dimensions; %s of the parameters move; %d holes (neuroseal inspect %s names them)\n",
 			factors(rows), m.FreeDims, percent(m.Coverage), len(m.Holes), out)
+		if r.Signature != "" {
+			fmt.Fprintf(w, "Signed as %s\n", r.Signature)
+		}
 		writePromise(w, m.Promise)
 		writeNotes(w, m.Notes)
 		if explain {

@@ -19,6 +19,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/oms"
 	"github.com/neuroseal/neuroseal/seal"
 )
 
@@ -39,6 +40,7 @@ type sources struct {
 	u        *ui.UI
 	hub      *hubOptions
 	progress *stages
+	whole    bool        // every file of a repository, as a signature covers them all
 	client   *hub.Client // made for the first operand on the hub
 }
 
@@ -69,7 +71,7 @@ func (s *sources) open(ctx context.Context, operand string) (*source, error) {
 			return nil, err
 		}
 	}
-	plan, here, err := s.client.Look(ctx, ref, hub.ResolveOptions{Beside: companions(ref.Path)})
+	plan, here, err := s.client.Look(ctx, ref, hub.ResolveOptions{All: s.whole, Beside: companions(ref.Path)})
 	switch {
 	case err != nil:
 		return nil, err
@@ -87,13 +89,13 @@ func (s *sources) open(ctx context.Context, operand string) (*source, error) {
 // splitGGUF are the names of the files that a large model in GGUF consists of.
 var splitGGUF = regexp.MustCompile(`-[0-9]{5}-of-[0-9]{5}\.gguf$`)
 
-// companions are the files that belong to a file: its manifest, the rest of a split
+// companions are the files that belong to a file: its manifest, the signatures of both, the rest of a split
 // GGUF, and the external data of an ONNX model.
 func companions(file string) []string {
 	if file == "" {
 		return nil
 	}
-	list := []string{file + ".neuroseal.json", path.Join(path.Dir(file), manifest.Name)}
+	list := []string{file + oms.Suffix, file + ".neuroseal.json", file + ".neuroseal.json" + oms.Suffix, path.Join(path.Dir(file), manifest.Name)}
 	if at := splitGGUF.FindStringIndex(file); at != nil {
 		list = append(list, file[:at[0]]+"-[0-9][0-9][0-9][0-9][0-9]-of-"+file[at[1]-len("00000.gguf"):])
 	}

@@ -40,8 +40,10 @@ var mayImport = map[string][]string{
 	"tensor":    {"internal/dtype", "internal/fault"},
 	"keys":      {"internal/atomicdir", "internal/fault"},
 	"manifest":  {"internal/fault", "keys"},
+	"oms":       {"internal/fault"},
 	"hub":       {"internal/atomicdir", "internal/fault"},
 	"modelcard": {"manifest"},
+	"adapter":   {"internal/fault"},
 	// The hub that tests run against; nothing of the product imports it.
 	"hub/hubtest": {},
 
@@ -55,7 +57,7 @@ var mayImport = map[string][]string{
 		"keys", "manifest"},
 
 	"": {"diagram", "pt2", "internal/atomicdir", "internal/dtype", "internal/fault", "internal/mt19937", "safetensors",
-		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "modelcard", "probe", "seal", "gguf", "onnx", "quant"},
+		"checkpoint", "graph", "arch", "gauge", "tensor", "keys", "manifest", "adapter", "modelcard", "oms", "probe", "seal", "gguf", "onnx", "quant"},
 	// Nothing but the command knows the arena.
 	"arena":                  {"", "internal/atomicdir", "internal/fault", "checkpoint", "arch", "arena/corpus"},
 	"arena/embedded":         {"internal/dtype", "internal/fault", "checkpoint", "arch", "arena", "arena/corpus", "arena/informed", "arena/train"},
@@ -72,7 +74,9 @@ var mayImport = map[string][]string{
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"report":      {"internal/fault", "modelcard", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
-		"internal/ui", "hub", "keys", "manifest", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report"},
+		"internal/ui", "hub", "keys", "manifest", "oms", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report", "trace"},
+
+	"trace": {"internal/atomicdir", "internal/dtype", "internal/fault", "checkpoint", "gguf", "onnx", "quant", "gauge", "seal", "keys", "manifest"},
 
 	// What the demo ships, and the programs that made it or measure the product.
 	"internal/demo":         {"internal/fault"},

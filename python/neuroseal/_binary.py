@@ -41,11 +41,13 @@ def find() -> str:
 
 def main() -> int:
     """The console script: runs the binary with this process's arguments."""
-    from ._errors import CommandNotFound
-
     try:
         binary = find()
-    except CommandNotFound as e:
+    except Exception as e:
+        from ._errors import CommandNotFound
+
+        if not isinstance(e, CommandNotFound):
+            raise
         print(f"neuroseal: error: {e.message}\nneuroseal: hint: {e.hint}", file=sys.stderr)
         return 127
     return become(binary, sys.argv[1:])

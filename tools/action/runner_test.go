@@ -61,6 +61,13 @@ func newRunner(t *testing.T, inputs map[string]string) *runner {
 			t.Fatal(err)
 		}
 	}
+	// Or else the go command goes on writing there when it has ended.
+	for _, config := range []string{".config", "Library/Application Support"} {
+		telemetry := filepath.Join(home, config, "go", "telemetry")
+		if err := errors.Join(os.MkdirAll(telemetry, 0o777), os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off\n"), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "HF_HOME=" + filepath.Join(home, "hf"), "LANG=C.UTF-8"}
 	return r
 }

@@ -1,0 +1,172 @@
+package neuroseal
+
+import (
+	"slices"
+
+	"github.com/neuroseal/neuroseal/adapter"
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gauge"
+	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/seal"
+)
+
+// terms picks those of a weight's factors that a piece takes, along the piece's
+// own axes. Of an update, the left factor takes what it has axes for, and the
+// right one the rest.
+func (c *conversion) terms(p adapter.Piece, w *gauge.Tensor) (*gauge.Tensor, error) {
+	own := &gauge.Tensor{Name: p.Name, Shape: p.Shape}
+	for _, term := range w.Terms {
+		mine, partners := covers(p.Follows, term.Axes), covers(p.Partner, term.Axes)
+		if len(term.Axes) == 0 {
+			mine, partners = p.Role != adapter.Input, p.Role == adapter.Input
+		}
+		switch {
+		case p.Role == adapter.Input && partners:
+		case mine:
+			own.Terms = append(own.Terms, laid(term, w.Shape, p))
+		case partners:
+		case !c.alike(term, p.Role != adapter.Magnitude):
+			return nil, refuseApart(p)
+		case p.Role != adapter.Input:
+			own.Terms = append(own.Terms, constant(term))
+		}
+	}
+	return own, nil
+}
+
+// refuseApart says why a piece cannot take factors that differ along axes that
+// it does not have.
+func refuseApart(p adapter.Piece) error {
+	switch p.Role {
+	case adapter.Magnitude:
+		return fault.New(fault.Unsupported, "adapter tensor %s holds the sizes of whole rows of %s, whose elements the seal scales apart: no power of two takes it over", p.Name, p.Of).
+			WithHint("a DoRA can be converted where a seal scales rows only; train a plain LoRA, or merge the adapter into the model that it fits")
+	case adapter.Full:
+		return fault.New(fault.Unsupported, "adapter tensor %s holds some rows of %s, which the seal scales apart", p.Name, p.Of)
+	}
+	return fault.New(fault.Unsupported, "the seal's factors of %s are not those of a row times those of a column, so that no update of low rank corresponds to %s", p.Of, p.Name)
+}
+
+// covers reports whether all of a term's axes are among those that a piece follows.
+func covers(follows, axes []int) bool {
+	return !slices.ContainsFunc(axes, func(a int) bool { return !slices.Contains(follows, a) })
+}
+
+// alike reports whether a term has one exponent, and if signs count, one sign.
+func (c *conversion) alike(term gauge.Axis, signs bool) bool {
+	return uniform(term.Exponents(c.e)) && (!signs || uniform(term.Negative(c.neg)))
+}
+
+func uniform[T comparable](list []T) bool {
+	return !slices.ContainsFunc(list, func(x T) bool { return x != list[0] })
+}
+
+// constant is a term whose elements are all alike, as one of the whole tensor.
+func constant(term gauge.Axis) gauge.Axis {
+	out := gauge.Axis{Len: 1}
+	for _, s := range term.Segments {
+		if s.Start == 0 {
+			s.Count, s.Div = 1, 1
+			out.Segments = append(out.Segments, s)
+		}
+	}
+	return out
+}
+
+// laid is a weight's term along a piece's axes.
+func laid(term gauge.Axis, shape []int, p adapter.Piece) gauge.Axis {
+	at := make([]int, len(term.Axes))
+	for i, a := range term.Axes {
+		at[i] = slices.Index(p.Follows, a)
+	}
+	if slices.IsSorted(at) {
+		return gauge.Axis{Axes: at, Len: term.Len, Segments: term.Segments}
+	}
+	// The piece has the axes in another order: element by element.
+	sorted := slices.Sorted(slices.Values(at))
+	step := make([]int, len(at)) // of the term's axes, in the piece's order
+	n := 1
+	for k := len(sorted) - 1; k >= 0; k-- {
+		i := slices.Index(at, sorted[k])
+		step[i] = n
+		n *= shape[term.Axes[i]]
+	}
+	out := gauge.Axis{Axes: sorted, Len: term.Len}
+	for _, s := range term.Segments {
+		for i := range s.Count {
+			place, rest := 0, s.Start+i
+			for k := len(at) - 1; k >= 0; k-- {
+				width := shape[term.Axes[k]]
+				place += rest % width * step[k]
+				rest /= width
+			}
+			out.Segments = append(out.Segments, gauge.Segment{Start: place, Count: 1, Group: s.Group, First: s.First + i/s.Div, Div: 1, Coef: s.Coef})
+		}
+	}
+	return out
+}
+
+// moved returns the editor of a tensor whose weight may change places, too, in
+// itself or with another one.
+func (c *conversion) moved(p adapter.Piece, t checkpoint.Tensor) (checkpoint.Editor, error) {
+	if c.places == nil {
+		return c.scaled(p, t)
+	}
+	by := c.places.to
+	if c.o.ToSealed {
+		by = c.places.from
+	}
+	from, source, err := c.partner(p, t, by[p.Of])
+	if err != nil {
+		return nil, err
+	}
+	sealed := from.Of // the weight whose order it is
+	if c.o.ToSealed {
+		sealed = p.Of
+	}
+	orders, any := c.orders(p, sealed)
+	if !any && source.Name == t.Name {
+		return c.scaled(p, t)
+	}
+	m := &seal.Mover{
+		Shape: p.Shape, Size: t.DType.Bits() / 8, Orders: orders,
+		Read: func(b []byte, off int64) error { return c.ck.ReadAt(source, b, off) },
+	}
+	if c.o.ToSealed {
+		m.Before, err = c.scaled(from, source)
+	} else {
+		m.After, err = c.scaled(p, t)
+	}
+	return m, err
+}
+
+// orders are where a piece's elements come from, per axis.
+func (c *conversion) orders(p adapter.Piece, sealed string) (orders [][]int32, any bool) {
+	orders = make([][]int32, len(p.Shape))
+	for _, ax := range c.places.axes[sealed] {
+		i := slices.Index(p.Follows, ax.Axis)
+		if i < 0 {
+			continue
+		}
+		orders[i], any = ax.Sources(c.places.orders), true
+		if !c.o.ToSealed {
+			orders[i] = seal.Inverse(orders[i])
+		}
+	}
+	return orders, any
+}
+
+// partner finds the piece whose content comes in place of p's: that of the
+// weight of that name, which changes places with p's. "": p itself.
+func (c *conversion) partner(p adapter.Piece, t checkpoint.Tensor, weight string) (adapter.Piece, checkpoint.Tensor, error) {
+	if weight == "" || weight == p.Of {
+		return p, t, nil
+	}
+	from, ok := c.pieces[[2]string{weight, p.Slot}]
+	source, _ := c.ck.Tensor(from.Name)
+	if !ok || c.conf.Uneven || !slices.Equal(source.Shape, t.Shape) || source.DType != t.DType || !slices.Equal(from.Follows, p.Follows) {
+		return p, t, fault.New(fault.Unsupported, "the seal exchanges %s and %s, and the adapter does not treat them alike", p.Of, weight).
+			WithHint("an adapter of a permuted seal must have all experts, with one rank and one alpha")
+	}
+	return from, source, nil
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs goreleaser at the version that .goreleaser.yaml is written for, built from
+# source: the Go checksum database vouches for it. $GORELEASER names another
+# program to run instead.
+#
+#   tools/release/goreleaser.sh check
+#   tools/release/goreleaser.sh release --snapshot --clean
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+version=v2.18.2
+NEUROSEAL_VERSION=$(tools/release/version.sh)
+export NEUROSEAL_VERSION
+# The module has its own Go; goreleaser may need a newer one to be built with,
+# which must not be what builds the release. So it is installed, not "go run".
+if [ -z "${GORELEASER:-}" ]; then
+    mkdir -p bin/tools
+    GOBIN=$PWD/bin/tools GOFLAGS='' GOTOOLCHAIN=auto go install "github.com/goreleaser/goreleaser/v2@$version"
+    GORELEASER=bin/tools/goreleaser
+fi
+exec "$GORELEASER" "$@"

@@ -1,0 +1,5 @@
+package main
+
+type page []*study
+
+func (page) write(string) error { return nil }
