@@ -2,10 +2,11 @@
 GO ?= go
 FUZZTIME ?= 10s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GB ?= 1
 REPS ?= 5
 
-.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-hub bench-train man ci clean
+.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-hub bench-train actionlint release-check snapshot go-install man wheels ci clean
 
 all: build
 
@@ -50,15 +51,33 @@ interop: ## transformers, safetensors and age judge what we write, Ray and Slurm
 bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
 	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)
 
-bench-hub: ## GB gigabytes from a hub on loopback: curl, and hub with its checksum
-	mkdir -p bench-out && $(GO) build -trimpath -o bench-out/bench-hub ./tools/bench-hub && bench-out/bench-hub -gb $(GB) -reps $(REPS)
+bench-hub: ## a checkpoint of GB gigabytes from a hub on loopback: curl, hub with its checksums, lock as it arrives
+	mkdir -p bench-out && $(GO) build -trimpath -ldflags '-s -w' -o bench-out/ ./tools/bench-hub ./tools/bench-seal ./cmd/neuroseal
+	rm -rf bench-out/hub-model && bench-out/bench-seal make bench-out/hub-model $(GB)
+	bench-out/bench-hub -reps $(REPS) -neuroseal bench-out/neuroseal bench-out/hub-model; rm -rf bench-out/hub-model
 
 bench-train: ## the training engine next to PyTorch, REPS times in turn: speed and peak memory
 	python=$${NEUROSEAL_PYTHON:-$$(interop/venv.sh)} && mkdir -p bench-out && $(GO) build -trimpath -o bench-out/bench-train ./tools/bench-train && \
 		bench-out/bench-train -python $$python -reps $(REPS) -json bench-out/train.json
 
+actionlint: ## the workflows
+	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
+
+release-check: ## the configuration of releases, without building anything
+	tools/release/goreleaser.sh check
+
+snapshot: ## a release of the commit that is checked out, into dist; nothing is published
+	tools/release/goreleaser.sh release --snapshot --clean
+	tools/release/inspect.sh dist
+
+go-install: ## "go install …@version" of the commit that is checked out
+	tools/release/install.sh
+
 man: ## manual pages, dist/man
 	$(GO) run ./cmd/neuroseal man dist/man
+
+wheels: ## Python wheels for every platform, dist/wheels; DIST names a folder of binaries that are there
+	$(GO) run ./tools/wheel -out dist/wheels $(DIST)
 
 ci: ## what the project demands of every change
 	.ci/run

@@ -104,6 +104,7 @@ type conversion struct {
 	edit   map[string]checkpoint.Editor
 
 	moves  map[string]*gauge.Tensor
+	joined map[string]*gauge.Tensor // of the weights that transformers makes of several
 	e      [][]int16
 	neg    [][]bool
 	places *reorder
@@ -121,7 +122,7 @@ func (c *conversion) close() {
 
 // openConversion opens the adapter and the seal that it belongs to.
 func openConversion(o AdapterOptions) (*conversion, error) {
-	c := &conversion{o: o, edit: map[string]checkpoint.Editor{}}
+	c := &conversion{o: o, edit: map[string]checkpoint.Editor{}, joined: map[string]*gauge.Tensor{}}
 	if err := c.open(); err != nil {
 		c.close()
 		return nil, err
@@ -271,9 +272,9 @@ func (c *conversion) editors() error {
 // scaled returns what puts factors and signs on a tensor, or takes them off;
 // nil if nothing does.
 func (c *conversion) scaled(p adapter.Piece, t checkpoint.Tensor) (checkpoint.Editor, error) {
-	w := c.moves[p.Of]
-	if w == nil || p.Role == adapter.Gain {
-		return nil, nil
+	w, err := c.weight(p)
+	if w == nil || err != nil || p.Role == adapter.Gain {
+		return nil, err
 	}
 	own, err := c.terms(p, w)
 	if err != nil {

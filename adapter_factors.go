@@ -34,6 +34,62 @@ func (c *conversion) terms(p adapter.Piece, w *gauge.Tensor) (*gauge.Tensor, err
 	return own, nil
 }
 
+// weight returns what moves the weight of a piece; nil if nothing does.
+func (c *conversion) weight(p adapter.Piece) (*gauge.Tensor, error) {
+	if p.Parts == nil {
+		return c.moves[p.Of], nil
+	}
+	if w := c.joined[p.Of]; w != nil {
+		return w, nil
+	}
+	w, err := c.join(p)
+	c.joined[p.Of] = w
+	return w, err
+}
+
+// join puts the factors of experts' matrices together as those of the parameter
+// that transformers makes of them: every row of every expert has its own, and so
+// has every column, which the matrices of an expert must share.
+func (c *conversion) join(p adapter.Piece) (*gauge.Tensor, error) {
+	experts, out, in := p.Whole[0], p.Whole[1], p.Whole[2]
+	rows := gauge.Axis{Axes: []int{0, 1}, Len: experts * out}
+	columns := gauge.Axis{Axes: []int{0, 2}, Len: experts * in}
+	var first gauge.Axis // columns of an expert's first matrix
+	for _, part := range p.Parts {
+		own := gauge.Axis{Axes: []int{1}, Len: in}
+		n, at := out, part.Expert*out+part.Row
+		var terms []gauge.Axis
+		if t := c.moves[part.Name]; t != nil {
+			n, terms = t.Shape[0], t.Terms
+		}
+		for _, term := range terms {
+			for _, s := range term.Segments {
+				switch {
+				case len(term.Axes) == 0: // one for all rows
+					rows.Segments = append(rows.Segments, gauge.Segment{Start: at, Count: n, Group: s.Group, First: s.First, Div: n, Coef: s.Coef})
+				case len(term.Axes) == 1 && term.Axes[0] == 0:
+					s.Start += at
+					rows.Segments = append(rows.Segments, s)
+				case len(term.Axes) == 1:
+					own.Segments = append(own.Segments, s)
+				default:
+					return nil, refuseApart(p)
+				}
+			}
+		}
+		if part.Row == 0 {
+			first = own
+			for _, s := range own.Segments {
+				s.Start += part.Expert * in
+				columns.Segments = append(columns.Segments, s)
+			}
+		} else if !slices.Equal(own.Exponents(c.e), first.Exponents(c.e)) || !slices.Equal(own.Negative(c.neg), first.Negative(c.neg)) {
+			return nil, refuseApart(p)
+		}
+	}
+	return &gauge.Tensor{Name: p.Of, Shape: p.Whole, Terms: []gauge.Axis{rows, columns}}, nil
+}
+
 // refuseApart says why a piece cannot take factors that differ along axes that
 // it does not have.
 func refuseApart(p adapter.Piece) error {
@@ -111,6 +167,12 @@ func laid(term gauge.Axis, shape []int, p adapter.Piece) gauge.Axis {
 func (c *conversion) moved(p adapter.Piece, t checkpoint.Tensor) (checkpoint.Editor, error) {
 	if c.places == nil {
 		return c.scaled(p, t)
+	}
+	for _, part := range p.Parts {
+		if len(c.places.axes[part.Name]) > 0 || c.places.from[part.Name] != "" {
+			return nil, fault.New(fault.Unsupported, "the seal permutes the experts that %s is made of, which is not converted", p.Of).
+				WithHint("adapters of experts can be converted for a seal without --permute")
+		}
 	}
 	by := c.places.to
 	if c.o.ToSealed {

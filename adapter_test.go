@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -117,8 +119,7 @@ func (a *testAdapter) product(t checkpoint.Tensor, left, right string, o, i int)
 func (a *testAdapter) experts(path string, list []checkpoint.Tensor) {
 	var params []string
 	for n, t := range list {
-		params = append(params, "mlp."+t.Name[strings.LastIndexByte(t.Name, '.')+1:])
-		params[n] = t.Name[len(path)-len("experts"):]
+		params = append(params, t.Name[len(path)-len("experts"):])
 		wrapped := path + strings.Repeat(".base_layer", len(list)-1-n)
 		e, in, out := t.Shape[0], t.Shape[1], t.Shape[2]
 		left, right := a.add(wrapped+".lora_B.weight", out, testRank*e), a.add(wrapped+".lora_A.weight", e*testRank, in)
@@ -305,6 +306,12 @@ func converts(t *testing.T, o LockOptions) {
 		slices.SortFunc(list, func(x, y checkpoint.Tensor) int { return strings.Compare(y.Name, x.Name) })
 		a.experts(path, list)
 	}
+	checkConversion(t, o, a)
+}
+
+// checkConversion converts an adapter to a sealed model and back.
+func checkConversion(t *testing.T, o LockOptions, a *testAdapter) {
+	t.Helper()
 	src := a.write(t)
 	there, back := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "back")
 	c := AdapterOptions{Source: src, Output: there, Sealed: o.Output, ToSealed: true, Key: fixedKey(o.Key)}
@@ -448,4 +455,172 @@ func TestAdapterManifestAlone(t *testing.T) {
 	}
 	sameFolder(t, outs[0], outs[1])
 	sameFolder(t, outs[0], outs[2])
+}
+
+// TestAdapterJoined: an adapter of the parameters that transformers makes of
+// experts' matrices fits the matrices.
+func TestAdapterJoined(t *testing.T) {
+	for name, c := range map[string]struct {
+		path  string // on the disk
+		parts [][]string
+	}{
+		"mixtral":   {"model.layers.0.block_sparse_moe.experts", [][]string{{"w1", "w3"}, {"w2"}}},
+		"qwen3_moe": {"model.layers.1.mlp.experts", [][]string{{"gate_proj", "up_proj"}, {"down_proj"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := sealedFixture(t, name, LockOptions{Profile: seal.Max, Signs: true})
+			a := newTestAdapter(name)
+			a.config["target_parameters"] = []string{"mlp.experts.gate_up_proj", "mlp.experts.down_proj"}
+			ck, err := checkpoint.Open(o.Source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ck.Close()
+			for k, parts := range c.parts {
+				a.joined(t, ck, c.path, strings.Replace(c.path, "block_sparse_moe", "mlp", 1)+[]string{".base_layer", ""}[k], parts)
+			}
+			checkConversion(t, o, a)
+			p := sealedFixture(t, name, LockOptions{Profile: seal.Max, Permute: true})
+			_, err = ConvertAdapter(context.Background(), AdapterOptions{Source: a.write(t), Output: filepath.Join(t.TempDir(), "x"), Sealed: p.Output, Key: fixedKey(p.Key)})
+			refused(t, err, fault.Unsupported, "permutes")
+		})
+	}
+}
+
+// joined adapts experts' matrices, one below the other, as one parameter.
+func (a *testAdapter) joined(t *testing.T, ck *checkpoint.Checkpoint, path, wrapped string, names []string) {
+	var experts [][]checkpoint.Tensor
+	for e := 0; ; e++ {
+		var list []checkpoint.Tensor
+		for _, n := range names {
+			if x, ok := ck.Tensor(fmt.Sprintf("%s.%d.%s.weight", path, e, n)); ok {
+				list = append(list, x)
+			}
+		}
+		if len(list) == 0 {
+			break
+		}
+		experts = append(experts, list)
+	}
+	if len(experts) < 2 {
+		t.Fatalf("%d experts at %s", len(experts), path)
+	}
+	n, out, in := len(experts), 0, experts[0][0].Shape[1]
+	for _, x := range experts[0] {
+		out += x.Shape[0]
+	}
+	left, right := a.add(wrapped+".lora_B.weight", out, testRank*n), a.add(wrapped+".lora_A.weight", n*testRank, in)
+	for e, list := range experts {
+		row := 0
+		for _, x := range list {
+			from := row
+			a.deltas[x.Name] = func(get func(string) []float32) []float64 {
+				l, r := get(left), get(right)
+				d := make([]float64, x.Shape[0]*in)
+				for i := range d {
+					for k := range testRank {
+						d[i] += float64(l[(from+i/in)*testRank*n+k*n+e]) * float64(r[(e*testRank+k)*in+i%in])
+					}
+				}
+				return d
+			}
+			row += x.Shape[0]
+		}
+	}
+}
+
+// TestAdapterGains: vectors of IA3 stay, but for their places.
+func TestAdapterGains(t *testing.T) {
+	for _, permute := range []bool{false, true} {
+		o := sealedFixture(t, "llama", LockOptions{Profile: seal.Max, Signs: true, Permute: permute})
+		a := newTestAdapter("llama")
+		a.config = map[string]any{"peft_type": "IA3", "feedforward_modules": []string{"down_proj"}, "fan_in_fan_out": false}
+		const up = "model.layers.0.mlp.up_proj"
+		ck, err := checkpoint.Open(o.Source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ck.Close()
+		ffn := ck.Shapes()[up+".weight"][0]
+		a.add(up+".ia3_l", ffn, 1)
+		a.add("model.layers.0.mlp.down_proj.ia3_l", 1, ffn)
+		src, out := a.write(t), filepath.Join(t.TempDir(), "out")
+		res, err := ConvertAdapter(context.Background(), AdapterOptions{Source: src, Output: out, Sealed: o.Output, ToSealed: true, Key: fixedKey(o.Key)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (res.Changed > 0) != permute {
+			t.Errorf("permuted: %v; %d tensors changed", permute, res.Changed)
+		}
+		before, after := getter(t, src), getter(t, out)
+		for _, x := range a.tensors {
+			u, v := before(x.Name), after(x.Name)
+			slices.Sort(u)
+			slices.Sort(v)
+			if !slices.Equal(u, v) {
+				t.Errorf("%s: other gains", x.Name)
+			}
+		}
+	}
+}
+
+// TestAdapterMagnitudes: DoRA's magnitudes are norms of rows, and grow with them.
+func TestAdapterMagnitudes(t *testing.T) {
+	o := sealedFixture(t, "llama", LockOptions{Profile: seal.Max, Signs: true, Include: []string{"qk"}})
+	const q = "model.layers.0.self_attn.q_proj"
+	ck, err := checkpoint.Open(o.Source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ck.Close()
+	w, _ := ck.Tensor(q + ".weight")
+	a := newTestAdapter("llama")
+	a.adapt(w)
+	a.config["use_dora"] = true
+	name := a.add(q+".lora_magnitude_vector", w.Shape[0])
+	src, out := a.write(t), filepath.Join(t.TempDir(), "out")
+	if _, err := ConvertAdapter(context.Background(), AdapterOptions{Source: src, Output: out, Sealed: o.Output, ToSealed: true, Key: fixedKey(o.Key)}); err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	before, after := getter(t, src)(name), getter(t, out)(name)
+	x, y := weights(t, ck, w), sealedWeights(t, o, w)
+	for r := range before {
+		ratio := math.Abs(y[r*w.Shape[1]] / x[r*w.Shape[1]])
+		if float64(after[r]) != ratio*float64(before[r]) {
+			t.Errorf("row %d, times %g: magnitude %g became %g", r, ratio, before[r], after[r])
+		}
+		if ratio != 1 {
+			moved++
+		}
+	}
+	if moved == 0 {
+		t.Error("no row moves")
+	}
+}
+
+func weights(t *testing.T, ck *checkpoint.Checkpoint, w checkpoint.Tensor) []float64 {
+	t.Helper()
+	buf := make([]byte, w.Size)
+	if err := ck.ReadAt(w, buf, 0); err != nil {
+		t.Fatal(err)
+	}
+	v := make([]float32, w.Size*8/int64(w.DType.Bits()))
+	dtype.ToFloat32(w.DType, v, buf)
+	var out []float64
+	for _, x := range v {
+		out = append(out, float64(x))
+	}
+	return out
+}
+
+func sealedWeights(t *testing.T, o LockOptions, w checkpoint.Tensor) []float64 {
+	t.Helper()
+	ck, err := checkpoint.Open(o.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ck.Close()
+	s, _ := ck.Tensor(w.Name)
+	return weights(t, ck, s)
 }

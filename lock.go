@@ -303,6 +303,9 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 		return err
 	}
 	l.m.describe(tensors)
+	if err := l.m.variances(tensors); err != nil {
+		return err
+	}
 	f := seal.Facts{Graph: l.m.net.Graph, Solution: l.stored, Tensors: tensors, Growing: l.m.growing()}
 	if f.Eps, err = l.m.epsilons(l.sol.Eps); err != nil {
 		return err

@@ -1,15 +1,10 @@
 package neuroseal
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -57,6 +52,9 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 	}
 	s := &streamer{partLocker: &partLocker{locker: l, f: f, part: Part{1, 1}}, over: over, known: map[string]string{}}
 	s.own, s.all = s.part.share(l.m.ck.Shards())
+	if res, err := s.finished(); res != nil || err != nil {
+		return res, err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -77,6 +75,26 @@ type streamer struct {
 	*partLocker
 	over  *arrivals
 	known map[string]string // SHA-256 of the shards that this run downloaded, where statistics cover all tensors
+}
+
+// finished completes a run that was killed when its output was complete, and
+// returns nil if there is none.
+func (s *streamer) finished() (*LockResult, error) {
+	fin := &finisher{locker: s.locker, f: s.f, records: map[string]*shardRecord{}}
+	for _, sh := range s.m.ck.Shards() {
+		r, err := s.f.record(sh.Path)
+		if err != nil {
+			return nil, nil
+		}
+		fin.records[sh.Path] = r
+	}
+	if s.man = fin.finished(); s.man == nil {
+		return nil, nil
+	}
+	if err := atomicdir.Recover(s.o.Output, s.o.Notice); err != nil {
+		return nil, err
+	}
+	return s.result(), fin.discard()
 }
 
 // prepare makes every check that needs no weights, and makes the folder.
@@ -170,112 +188,6 @@ func (s *streamer) run(ctx context.Context) (*LockResult, error) {
 	}
 	res := s.result()
 	return res, fin.assemble(ctx, res)
-}
-
-// download brings everything here that is needed, and measures each shard while
-// the next one is on its way.
-func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
-	var total int64
-	var shards []int
-	for i, sh := range s.m.ck.Shards() {
-		if !s.done(measure, i) {
-			shards = append(shards, i)
-			total += sh.Size
-		}
-	}
-	for _, f := range s.m.ck.OtherFiles() {
-		total += f.Size
-	}
-	s.o.Progress.Stage("downloading "+s.remote.Name, total)
-	for _, f := range s.m.ck.OtherFiles() {
-		if err := s.bring(ctx, f.Path, f.Size); err != nil {
-			return err
-		}
-	}
-	arrived := make(chan int, len(shards))
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(arrived)
-		for _, i := range shards {
-			if err := s.bringShard(gctx, i); err != nil {
-				return err
-			}
-			arrived <- i
-		}
-		return nil
-	})
-	g.Go(func() error {
-		for i := range arrived {
-			if _, err := measure.shard(gctx, i, silent{}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	err := g.Wait()
-	if err != nil && ctx.Err() != nil && fault.KindOf(err) == fault.General {
-		err = fault.Wrap(fault.Interrupted, err, "interrupted")
-	}
-	return err
-}
-
-// bring downloads a file that is not here.
-func (s *streamer) bring(ctx context.Context, file string, size int64) error {
-	if s.remote.Here(file) || s.over.has(file, size) {
-		s.o.Progress.Add(size)
-		return nil
-	}
-	path := s.over.path(file)
-	if err := atomicdir.RemoveFile(path); err != nil { // of another size: not whole
-		return err
-	}
-	return s.remote.Fetch(ctx, file, path)
-}
-
-// bringShard downloads a shard, and demands that it has the header that was read
-// before it was here.
-func (s *streamer) bringShard(ctx context.Context, i int) error {
-	sh := s.m.ck.Shards()[i]
-	if s.remote.Here(sh.Path) {
-		s.o.Progress.Add(sh.Size)
-		return nil
-	}
-	fresh := !s.over.has(sh.Path, sh.Size)
-	if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
-		return err
-	}
-	f, err := os.Open(s.over.path(sh.Path))
-	if err != nil {
-		return fault.Wrap(fault.General, err, "reading a downloaded shard")
-	}
-	defer f.Close()
-	head := make([]byte, len(sh.Header.Raw))
-	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, sh.Header.Raw) {
-		return fault.New(fault.Mismatch, "%s of %s begins with another header than the one that was read before its download", sh.Path, s.remote.Name).
-			WithHint("something between the hub and this machine changes files: a proxy, a mirror, or the memory of one of them")
-	}
-	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
-		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
-	}
-	return nil
-}
-
-// allMeasured reports whether every tensor of a shard has statistics, and so a
-// checksum that is compared when it is sealed.
-func (s *streamer) allMeasured(shard int) bool {
-	return !slices.ContainsFunc(s.m.ck.Tensors(), func(t checkpoint.Tensor) bool { return t.Shard == shard && t.Size > 0 && !measurable(t) })
-}
-
-// done reports whether an earlier run sealed a shard, of this very seal, so that
-// its original is not needed: the plan will say whether that is certain.
-func (s *streamer) done(measure *sharedMeasure, i int) bool {
-	sh := s.m.ck.Shards()[i]
-	at, err := s.stamp(sh)
-	if err != nil || !s.f.present(sh) || measure.read(s.f.path(measuredFolder, sh.Path+".json"), i, at) == nil {
-		return false
-	}
-	r, err := s.f.record(sh.Path)
-	return err == nil && r.Setup == s.f.digest && r.Source == at
 }
 
 // sealShard seals a shard and removes its original, unless an earlier run did

@@ -20,11 +20,15 @@ var signatures = []string{oms.Name, manifest.Name + oms.Suffix}
 // canSign refuses to sign an output in which a file of the original has the
 // signature's name: unlock must bring that back.
 func (o *LockOptions) canSign(ck *checkpoint.Checkpoint) error {
-	if o.Signer == nil || o.fileName != "" {
+	if o.fileName != "" {
 		return nil
 	}
 	for _, f := range ck.OtherFiles() {
-		if slices.Contains(signatures, f.Path) {
+		switch {
+		case !slices.Contains(signatures, f.Path):
+		case o.Signer == nil && o.Notice != nil:
+			o.Notice(f.Path + " is a signature of the original: it stays, for unlock, and does not fit what is sealed")
+		case o.Signer != nil:
 			return fault.New(fault.Usage, "%s holds %s, which is the original's own and has to stay", o.Source, f.Path).
 				WithHint("seal without --sign, then: neuroseal sign DST --signature DST.sig")
 		}

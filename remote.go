@@ -68,7 +68,7 @@ func CheckRemote(r *Remote, allowUnsealed, sealed bool) (*RemoteCheck, error) {
 			largest = max(largest, s.Size)
 		}
 	}
-	c.Peak = c.Bytes + largest
+	c.Peak = c.Bytes + largest + 1<<20 // with manifest and records
 	for _, f := range m.ck.OtherFiles() {
 		c.Peak += f.Size
 		if !r.Here(f.Path) {

@@ -199,7 +199,7 @@ func (m *model) describe(facts map[string]seal.TensorFacts) {
 			f := facts[s.Tensor]
 			return quant.Figures{Any: f.Any, Max: f.Max, L2: f.Bound.L2}
 		})
-		facts[name] = seal.TensorFacts{DType: dtype.F32, Bound: seal.WeightBound(bound)}
+		facts[name] = seal.TensorFacts{DType: dtype.F32, Bound: seal.WeightBound{Max: bound.Max, RowL2: bound.RowL2, L2: bound.L2}}
 	}
 	for _, name := range m.quant.Names() {
 		for _, s := range m.quant.Weight(name).Scales {

@@ -43,6 +43,8 @@ type Piece struct {
 	Partner []int  // of an Output and an Input, what the other one follows
 	Role    Role
 	Slot    string // tells the pieces of one weight apart
+	Parts   []Part // of a weight that transformers makes of several tensors; Of is its name in memory
+	Whole   []int  // its shape
 }
 
 // Pieces finds for every tensor of an adapter its weight in the model. A tensor
@@ -466,69 +468,4 @@ func (r *reader) isParameter(m *module) bool {
 		i := strings.LastIndexByte(p, '.')
 		return i < 0 && m.depth > 0 || i >= 0 && (m.path == p[:i] || strings.HasSuffix(m.path, "."+p[:i]))
 	})
-}
-
-// parameter takes a LoRA on a parameter of two or three dimensions. Its name is
-// not in the adapter: it is found by its shape among those that are targeted.
-func (r *reader) parameter(m *module) error {
-	a, b := m.has[partA], m.has[partB]
-	in, out, err := r.rank(m, a, b)
-	if err != nil {
-		return err
-	}
-	type fit struct {
-		of    string
-		shape []int
-		o, i  int
-	}
-	var fits []fit
-	for _, p := range r.c.Parameters {
-		name := p[strings.LastIndexByte(p, '.')+1:]
-		of, err := r.find(m.path + "." + name)
-		if err != nil {
-			return err
-		}
-		shape := r.m[of].Shape
-		switch {
-		case of == "":
-			continue
-		case shape == nil:
-			return fault.New(fault.Unsupported, "the adapter of %s is one of a parameter; to find it, the sealed model's own files are needed, besides its manifest", m.path)
-		case len(shape) == 2 && shape[0] == out && shape[1] == in:
-			fits = append(fits, fit{of, shape, 0, 1})
-		case len(shape) == 3 && a.Shape[0]%shape[0] == 0:
-			if shape[1] == out && shape[2] == in {
-				fits = append(fits, fit{of, shape, 1, 2})
-			}
-			if shape[1] == in && shape[2] == out {
-				fits = append(fits, fit{of, shape, 2, 1})
-			}
-		}
-	}
-	if len(fits) != 1 {
-		why := "no parameter of the sealed model that target_parameters names has such a shape"
-		if len(fits) > 1 {
-			why = "it fits more than one parameter or orientation, and names none"
-		}
-		return fault.New(fault.Unsupported, "the adapter of %s maps %d inputs to %d outputs: %s", m.path, in, out, why).
-			WithHint("parameters that transformers joins from several tensors of the checkpoint are not converted")
-	}
-	f := fits[0]
-	experts := 1
-	if len(f.shape) == 3 {
-		experts = f.shape[0]
-	}
-	n := a.Shape[0] / experts
-	if err := r.declared(m, n); err != nil {
-		return err
-	}
-	if experts == 1 && len(f.shape) == 2 {
-		return r.update(m, f.of, a, b, f.o, f.i)
-	}
-	// PEFT lays the experts' matrices side by side: a is (experts·rank, in), b is
-	// (out, rank·experts).
-	left, right := []int{f.o, -1, 0}, []int{0, -1, f.i}
-	r.add(Piece{Name: b.Name, Of: f.of, Shape: []int{out, n, experts}, Follows: left, Partner: right, Role: Output})
-	r.add(Piece{Name: a.Name, Of: f.of, Shape: []int{experts, n, in}, Follows: right, Partner: left, Role: Input})
-	return nil
 }

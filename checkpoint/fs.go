@@ -69,7 +69,7 @@ func (c *Checkpoint) ReadFile(rel string, limit int64) ([]byte, error) {
 	}
 	f, err := c.open(rel)
 	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading checkpoint")
+		return nil, fault.Wrap(fault.KindOf(err), err, "reading checkpoint")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))

@@ -29,9 +29,11 @@ func (s *solver) idsChoice(id graph.ID, n *graph.Node) *choice {
 	switch {
 	case !n.Int || len(n.In) == 0:
 	case n.Op == graph.OpTopKIndices, n.Op == graph.OpArgMax,
-		n.Op == graph.OpClamp && s.ids[n.In[0]] != nil:
+		n.Op == graph.OpClamp && s.ids[n.In[0]] != nil,
+		n.Op == graph.OpConcat && slices.ContainsFunc(n.In, func(in graph.ID) bool { return s.ids[in] != nil }):
+		// Joined ids are ids of their own: each may be anything.
 		return normalised(&choice{ids: id, stride: strides(n.Shape)}, n.Shape)
-	case n.Op.Move() && s.ids[n.In[0]] != nil:
+	case n.Op.Move() && n.Op != graph.OpPad && s.ids[n.In[0]] != nil:
 		return s.through(n, 0, s.ids[n.In[0]])
 	}
 	return nil

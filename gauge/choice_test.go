@@ -18,6 +18,11 @@ func (b *bench) router(name string, x graph.ID) graph.ID {
 	return ids
 }
 
+// best is the one expert that a router ranks highest, [T,1].
+func (b *bench) best(name string) graph.ID {
+	return b.ArgMax(b.Linear(b.embed(), b.weight(name, expertsN, b.H)))
+}
+
 // pick looks a stack of weights up by ids [T,K] and returns one per token and
 // choice, [T·K,…].
 func (b *bench) pick(w, ids graph.ID) graph.ID {
@@ -123,6 +128,22 @@ var mixtures = []rule{
 		return one(b.out(b.batched(h, b.Index(b.weight("down", expertsN, b.H, b.N), ids, 0))))
 	}, free: func(n, _ int) int { return expertsN*n + testH + 1 }, wrong: [][]move{
 		{{"up", 1, 0}}, whole("up"), whole("down"), {{"down", 2, 0}}}},
+	{name: "two maxima joined", net: func(b *bench) []graph.ID {
+		ids := b.Concat(1, b.best("router"), b.best("other"))
+		return one(b.out(b.mixture(ids, ids)))
+	}, free: func(n, _ int) int { return expertsN*n + testH + 2 }, wrong: [][]move{
+		{{"up", 1, 0}}, {{"down", 2, 0}}, {{"up", 1, 0}, {"down", 2, 0}}}},
+	{name: "joined, and the first alone", net: func(b *bench) []graph.ID {
+		// The first of the joined ids must not speak for the second.
+		first := b.best("router")
+		ids := b.Concat(1, first, b.best("other"))
+		return one(b.out(b.mixture(ids, b.Concat(1, first, first))))
+	}, free: func(n, _ int) int { return n + testH + 2 }, wrong: [][]move{{{"up", 0, 0}, {"down", 0, 0}}}},
+	{name: "joined, and the first expanded", net: func(b *bench) []graph.ID {
+		first := b.best("router")
+		ids := b.Concat(1, first, b.best("other"))
+		return one(b.out(b.mixture(ids, b.Expand(first, b.T, expertsK))))
+	}, free: func(n, _ int) int { return n + testH + 2 }, wrong: [][]move{{{"up", 0, 0}, {"down", 0, 0}}}},
 	{name: "experts unrolled", net: func(b *bench) []graph.ID {
 		w, v := b.weight("up", expertsN, b.N, b.H), b.weight("down", expertsN, b.H, b.N)
 		bias := b.weight("bias", expertsN, b.N)

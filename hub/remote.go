@@ -21,6 +21,9 @@ const (
 	// headers of safetensors fit, so that one request is enough for a shard.
 	firstRead = 256 << 10
 	maxAhead  = 4 << 20 // bytes that are read ahead when a reader goes on and on
+	// maxHeads is how much of the files' beginnings is kept for the next who opens
+	// them, in bytes, all files together.
+	maxHeads = 64 << 20
 )
 
 // FS returns the files of the repository as a file system whose files are also
@@ -30,11 +33,37 @@ const (
 //
 // Bytes read in ranges cannot be checked against a file's checksum. Use it to
 // look at a model, and Resolve to work on one.
-func (r *Repo) FS(ctx context.Context) fs.FS { return repoFS{ctx, r} }
+func (r *Repo) FS(ctx context.Context) fs.FS {
+	return repoFS{ctx, r, &heads{of: map[string][]byte{}}}
+}
 
 type repoFS struct {
-	ctx  context.Context
-	repo *Repo
+	ctx   context.Context
+	repo  *Repo
+	heads *heads
+}
+
+// heads keeps the beginnings of files that were read once: who looks at a model
+// twice, before and while working on it, asks the hub once.
+type heads struct {
+	mu   sync.Mutex
+	of   map[string][]byte // by path
+	size int
+}
+
+func (h *heads) get(path string) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.of[path]
+}
+
+func (h *heads) keep(path string, head []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of[path] == nil && h.size+len(head) <= maxHeads {
+		h.of[path] = head
+		h.size += len(head)
+	}
 }
 
 // Open opens a file or a folder.
@@ -43,7 +72,7 @@ func (s repoFS) Open(name string) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
 	if f, ok := s.repo.File(name); ok {
-		return s.repo.open(s.ctx, f), nil
+		return s.repo.open(s.ctx, f, s.heads), nil
 	}
 	entries := s.repo.folder(name)
 	if entries == nil {
@@ -103,8 +132,9 @@ func (r *Repo) local(f File) *os.File {
 	return file
 }
 
-func (r *Repo) open(ctx context.Context, f File) *remoteFile {
-	return &remoteFile{ctx: ctx, src: r.source(f), local: r.local(f), entry: entry{name: path.Base(f.Path), size: f.Size}, ahead: firstRead}
+func (r *Repo) open(ctx context.Context, f File, h *heads) *remoteFile {
+	return &remoteFile{ctx: ctx, src: r.source(f), local: r.local(f), entry: entry{name: path.Base(f.Path), size: f.Size}, ahead: firstRead,
+		heads: h, window: h.get(f.Path)}
 }
 
 // remoteFile reads a file on the hub in ranges. It keeps one window of it.
@@ -119,6 +149,7 @@ type remoteFile struct {
 	window []byte
 	at     int64 // of window
 	ahead  int64
+	heads  *heads
 }
 
 // Stat describes the file.
@@ -186,6 +217,9 @@ func (f *remoteFile) readFull(p []byte, off int64) error {
 	window := make([]byte, min(max(f.ahead, int64(len(p))), f.size-off))
 	if err := f.fetch(window, off); err != nil {
 		return err
+	}
+	if off == 0 {
+		f.heads.keep(f.src.file.Path, window)
 	}
 	f.window, f.at = window, off
 	copy(p, window)

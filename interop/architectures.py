@@ -23,7 +23,7 @@ import families
 import pt2
 import torch
 from architectures_families import UNKNOWN
-from checkpoints import DTYPES, load
+from checkpoints import DTYPES, model_class
 from offline import transformers
 from pt2_families import FREE_DIMS
 from variant import Variant
@@ -35,10 +35,11 @@ INSIDE = ("loss", "encoder_last_hidden_state", "past_key_values")
 
 def registry():
     """Every family once: name -> variant; those with known free dimensions first, the others by model type."""
-    out = {name: families.VARIANTS[name] for name in FREE_DIMS}
+    known = {k: v for k, v in families.VARIANTS.items() if hasattr(transformers, v.config)}  # older ones lack some
+    out = {name: known[name] for name in FREE_DIMS if name in known}
     types = {model_type(v) for v in out.values()}
     unknown = {k: Variant(*v) for k, v in UNKNOWN.items() if hasattr(transformers, v[0])}
-    for name, v in [*families.VARIANTS.items(), *unknown.items()]:
+    for name, v in [*known.items(), *unknown.items()]:
         kind = model_type(v)
         if kind not in types:
             types.add(kind)
@@ -86,6 +87,16 @@ def examples(model):
     if {k for k, v in first.items() if torch.is_tensor(v)} == {"input_ids"}:
         ids = first["input_ids"]
         yield first | {"input_ids": torch.stack([ids[0, :7], ids[0].flip(0)[:7]])}
+
+
+def load(folder, dtype):
+    """checkpoints.load in every version of transformers that the exporter runs with."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model, info = model_class(config).from_pretrained(
+        folder, attn_implementation="eager", output_loading_info=True, **{pt2.export.KIND: dtype})  # fmt: skip
+    if wrong := {k: sorted(map(str, v)) for k, v in info.items() if v}:
+        raise ValueError(f"{folder}: transformers did not load every tensor: {wrong}")
+    return model.eval()
 
 
 def answers(folder, dtype):

@@ -73,8 +73,7 @@ var notInTransformers = map[string]string{"minicpm": "transformers has no class 
 
 // otherGroups says where builder and exported graph may differ, and why.
 var otherGroups = map[string]string{
-	"gpt2":   "the same groups under other names: the exported graph multiplies by the matrix [in, out] as it stands, so that a group is named after its second axis",
-	"phimoe": "the exported graph ties the experts of a layer: its router takes two maxima and joins their indices, so that what is gathered by them has no single choice of expert to follow",
+	"gpt2": "the same groups under other names: the exported graph multiplies by the matrix [in, out] as it stands, so that a group is named after its second axis",
 }
 
 // TestArchitectures seals families by their builders and by the graphs that

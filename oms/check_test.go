@@ -3,10 +3,14 @@ package oms
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
@@ -243,4 +247,45 @@ func BenchmarkHash(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestAnyChange: a signed folder fits itself, and nothing that differs from it
+// in one thing.
+func TestAnyChange(t *testing.T) {
+	s := signer(t, "p256")
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := rapid.StringMatching(`([a-c]{1,2}/){0,2}[d-f.-]{0,2}[d-f]`)
+		files := rapid.MapOfN(name, rapid.SliceOfN(rapid.Byte(), 0, 40), 1, 6).Draw(rt, "files")
+		for p, data := range files {
+			put(t, filepath.Join(dir, filepath.FromSlash(p)), string(data))
+		}
+		v := signed(t, s, dir, Trust{Key: &s.key.PublicKey})
+		if r := check(t, v.Statement, dir, CheckOptions{}); len(r.Problems) > 0 || r.Files != len(files) {
+			rt.Fatalf("%+v", r)
+		}
+		p := rapid.SampledFrom(slices.Sorted(maps.Keys(files))).Draw(rt, "file")
+		path := filepath.Join(dir, filepath.FromSlash(p))
+		problems := 1
+		switch data := files[p]; rapid.IntRange(0, 3).Draw(rt, "change") {
+		case 0:
+			err = os.Remove(path)
+		case 1:
+			err = os.WriteFile(path, append(data, 0), 0o666)
+		case 2:
+			err = os.WriteFile(path+"x", data, 0o666)
+			p += "x"
+		case 3:
+			err, problems = os.Rename(path, path+"x"), 2
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := check(t, v.Statement, dir, CheckOptions{}); len(r.Problems) != problems || r.Problems[0].File != p {
+			rt.Fatalf("%s: %+v", p, r)
+		}
+	})
 }

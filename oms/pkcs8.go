@@ -91,12 +91,12 @@ func openPKCS8(der []byte, pass func() (string, error)) (any, error) {
 	if len(iv) != aes.BlockSize || len(e.Data) == 0 || len(e.Data)%aes.BlockSize != 0 {
 		return nil, fault.New(fault.Mismatch, "the encrypted key is damaged")
 	}
-	if pass == nil {
-		return nil, fault.New(fault.Usage, "the key is encrypted, and nobody gives its passphrase")
-	}
 	derive, err := derivation(scheme.Derivation, size)
 	if err != nil {
 		return nil, err
+	}
+	if pass == nil {
+		return nil, fault.New(fault.Usage, "the key is encrypted, and nobody gives its passphrase")
 	}
 	secret, err := pass()
 	if err != nil {

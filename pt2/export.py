@@ -1,7 +1,7 @@
 """Write the computation graph of a transformers model, without its weights.
 
 MODEL is a folder with config.json or a name on the hub; only the config is read.
-Needs torch 2.5 or later and transformers 4.50 or later."""
+Needs torch 2.5 or later and transformers 4.50 or later; mixtures of experts, transformers 5."""
 import argparse, base64, copy, inspect, json, pathlib, sys, unittest.mock, warnings, zlib
 import torch, transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -128,7 +128,8 @@ def main():
         torch.export.save(program, args.out, extra_files={"neuroseal.json": json.dumps(extra)})
     except Exception as e:
         pathlib.Path(args.out).unlink(missing_ok=True)
-        sys.exit(f"error: {config.model_type} cannot be exported: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}")
+        hint = "; mixtures of experts need transformers 5" if KIND == "torch_dtype" and "data-dependent" in str(e) else ""
+        sys.exit(f"error: {config.model_type} cannot be exported: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}{hint}")
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,11 @@ type WeightBound struct {
 	Max   float64 // largest absolute element
 	RowL2 float64 // largest L2 norm of a row of the last axis
 	L2    float64 // L2 norm of the whole tensor
+
+	// NonNegative: no element is below zero, and the smallest is 2^Least (-Inf:
+	// zero). A batch norm divides by the root of such a weight.
+	NonNegative bool
+	Least       float64
 }
 
 // rounding widens every bound by the effect of rounding, generously.

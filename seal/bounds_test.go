@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -28,6 +29,12 @@ func (g *grower) pick() graph.ID { return g.pool[g.r.IntN(len(g.pool))] }
 func (g *grower) weightOf(shape ...int) graph.ID {
 	g.fresh++
 	return g.Weight("w"+string(rune('A'+g.fresh/26))+string(rune('a'+g.fresh%26)), shape...)
+}
+
+// variance is a weight that is never negative: fill looks for its name.
+func (g *grower) variance(shape ...int) graph.ID {
+	g.fresh++
+	return g.Weight(fmt.Sprintf("%s%d", variance, g.fresh), shape...)
 }
 
 func (g *grower) ids(limit int, shape ...int) graph.ID {
@@ -72,7 +79,10 @@ var steps = map[graph.Op]func(g *grower, x, y graph.ID) graph.ID{
 	graph.OpSub: func(g *grower, x, y graph.ID) graph.ID { return g.Sub(x, y) },
 	graph.OpMul: func(g *grower, x, y graph.ID) graph.ID { return g.Mul(x, y) },
 	graph.OpDiv: func(g *grower, x, y graph.ID) graph.ID {
-		switch g.r.IntN(5) {
+		switch g.r.IntN(6) {
+		case 4: // a batch norm
+			v := g.Pow(g.AddScalar(g.Reshape(g.variance(g.width), 1, g.width), 1e-3), -0.5)
+			return g.Mul(g.Sub(x, g.weightOf(g.width)), v)
 		case 0: // a share of a sum
 			e := g.Apply(graph.OpAbs, x)
 			return g.Div(e, g.AddScalar(g.Sum(e), 1e-6))
@@ -316,7 +326,7 @@ func TestBoundsOfFamilies(t *testing.T) {
 				n.fill(r)
 				checkBounds(t, n, r, 16)
 			}
-			for i, b := range bounds(n.g, func(string) WeightBound { return WeightBound{0, 2, 4} }) {
+			for i, b := range bounds(n.g, func(string) WeightBound { return WeightBound{Max: 0, RowL2: 2, L2: 4} }) {
 				x := &n.g.Nodes[i]
 				if len(n.sol.Values[i]) > 0 && !x.Int && !moves(x.Op) && b.max > fp32Limit {
 					t.Errorf("%v in %s moves and has no bound", x.Op, x.Scope)

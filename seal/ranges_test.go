@@ -104,9 +104,11 @@ func (n network) bound(name string) WeightBound {
 	}
 	if !s.Finite() {
 		inf := math.Inf(-1)
-		return WeightBound{inf, inf, inf}
+		return WeightBound{Max: inf, RowL2: inf, L2: inf}
 	}
-	return WeightBound{float64(s.Max + 1), math.Log2(s.MaxRowSumSq) / 2, math.Log2(s.SumSq) / 2}
+	w := WeightBound{Max: float64(s.Max + 1), RowL2: math.Log2(s.MaxRowSumSq) / 2, L2: math.Log2(s.SumSq) / 2}
+	w.Least, w.NonNegative = Least(v)
+	return w
 }
 
 // within checks one value; masked scores, the lowest float, are left out.

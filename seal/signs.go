@@ -38,6 +38,10 @@ func (a *bounder) sides(n *graph.Node, size float64) sign {
 		return s
 	}
 	switch n.Op {
+	case graph.OpWeight:
+		if a.weight(n.Name).NonNegative {
+			return sign{pos: size, neg: none}
+		}
 	case graph.OpConst:
 		return signOf(n.Data)
 	case graph.OpTokens, graph.OpInput:
@@ -169,6 +173,10 @@ func (a *bounder) low(n *graph.Node) float64 {
 		return m
 	}
 	switch n.Op {
+	case graph.OpWeight:
+		if w := a.weight(n.Name); w.NonNegative {
+			return w.Least
+		}
 	case graph.OpConst:
 		m := inf
 		for _, x := range n.Data {

@@ -21,6 +21,7 @@ const (
 	fewest   = 3    // numbers that a row or column is judged by
 	fewShare = 0.04 // of a row's places that hold one, at least
 	within   = 0.5  // bits around its row's and column's size that an element agrees with them
+	rounds   = 3    // of refining
 	agreeing = 0.25 // share of a row's elements that must, where there is an original
 )
 
@@ -39,10 +40,15 @@ func fit(x []float32, width int, quantile float64, strict bool) fitted {
 		for j := range f.col {
 			f.col[j] = finite(float64(x[j]))
 		}
+		f.centre()
+		f.row[0] = known(f.row[0])
+		if medianKnown(f.col) != 0 {
+			f.row[0] = missing
+		}
 		return f
 	}
 	scratch := make([]float64, max(rows, width))
-	for range 2 {
+	for range rounds {
 		for i := range rows {
 			f.row[i] = sizeOf(scratch[:0], quantile, width, func(j int) float64 { return float64(x[i*width+j]) - known(f.col[j]) })
 		}

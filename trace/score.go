@@ -89,17 +89,17 @@ func (c *candidate) side(units []unit, st int, l *layout, s, other *side, f *fit
 		if n < 2 {
 			continue
 		}
-		key := float64(x.own.coef * e)
-		at := key
-		if !c.ideal {
-			var list []float64
-			for _, k := range x.at {
-				list = append(list, seen[k])
-			}
-			at = medianKnown(list) + base - c.sum(x.extra)
+		var list []float64
+		for _, k := range x.at {
+			list = append(list, seen[k])
 		}
+		key := float64(x.own.coef * e)
+		at := medianKnown(list) + base - c.sum(x.extra)
 		if at-at != 0 {
 			continue
+		}
+		if c.ideal {
+			at = key
 		}
 		i, there := index[x.own.group]
 		if !there {

@@ -68,7 +68,8 @@ type Result struct {
 	Next       *Score  `json:"next"`    // the one with most evidence of all others
 	Registered int     `json:"registered"`
 	Alpha      float64 `json:"alpha"`
-	// AtBest is the smallest P that a copy could have reached here.
+	// AtBest is the P that every copy could have reached here, had the weights the
+	// size that its key says; copies of different profiles differ in it.
 	AtBest      float64 `json:"at_best"`
 	Tensors     int     `json:"tensors"`  // that were looked at
 	Comparable  bool    `json:"compared"` // with the original
@@ -124,7 +125,7 @@ type tracer struct {
 	seen             observations
 	compared         int // observations that are compared with the original
 	list             []Score
-	best             float64 // bits that a copy could have reached
+	best             float64 // bits that every copy could have reached
 	permuted         int
 }
 
@@ -175,7 +176,7 @@ func (t *tracer) survey(ctx context.Context) error {
 		return fault.New(fault.Usage, "%s and %s have no weight in common, in name and shape", t.o.Leaked, t.o.Original).
 			WithHint("--original is the checkpoint that was sealed, before it was")
 	}
-	t.list = make([]Score, 0, entries)
+	t.list, t.best = make([]Score, 0, entries), math.Inf(1)
 	return nil
 }
 
@@ -229,14 +230,13 @@ func (t *tracer) scores(ctx context.Context) error {
 			}
 			s := Score{Label: e.Label, SealID: e.SealID, Bits: c.evidence()}
 			s.Agreeing, s.Classes = c.matched, c.classes
-			best := s.Bits
+			best := math.Inf(1)
 			if first {
-				ideal := &candidate{p: p, e: c.e, layouts: c.layouts, ideal: true}
-				best = max(best, ideal.evidence())
+				best = (&candidate{p: p, e: c.e, layouts: c.layouts, ideal: true}).evidence()
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			t.best = max(t.best, best)
+			t.best = min(t.best, best)
 			t.list = append(t.list, s)
 			if len(p.places.List) > 0 {
 				t.permuted++

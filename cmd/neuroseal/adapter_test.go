@@ -30,7 +30,8 @@ func mklora(model, dst string, modules []string) error {
 	var tensors []safetensors.Tensor
 	for _, m := range modules {
 		w, _ := ck.Tensor(m + ".weight")
-		for part, shape := range map[string][]int{"A": {2, w.Shape[1]}, "B": {w.Shape[0], 2}} {
+		for i, part := range []string{"A", "B"} {
+			shape := [][]int{{2, w.Shape[1]}, {w.Shape[0], 2}}[i]
 			x := make([]float32, shape[0]*shape[1])
 			for i := range x {
 				x[i] = float32(r.NormFloat64()) / 64

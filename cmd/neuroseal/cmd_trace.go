@@ -36,8 +36,8 @@ quantised by others; it is read as safetensors, quantised or not, GGUF or ONNX. 
 --original, the checkpoint that was sealed, less has to be left of the seal.
 
 Every answer comes with a bound on the probability that it is false, which holds
-for all registered copies together and for any weights. Above --alpha the answer is
-none. Where the seals have too few free factors to tell copies apart, it says so.
+for all registered copies together and for any weights. Above --alpha nobody is
+named. Where the seals have too few free factors to tell copies apart, it says so.
 
 What it does not prove: whoever re-balances the weights (undo --no-key) removes the
 seal's pattern, and trace then answers none. And a registry says what its owner
@@ -110,12 +110,15 @@ func answer(r *trace.Result) string {
 func showTrace(w io.Writer, leaked string, r *trace.Result) {
 	switch {
 	case r.Verdict == trace.Impossible:
-		fmt.Fprintf(w, "Cannot tell: too few free factors show in %s to tell %s apart: at best p ≤ %s, and %s is asked for\n",
+		fmt.Fprintf(w, "Cannot tell: too few free factors show in %s to tell every one of %s: at best p ≤ %s, and %s is asked for\n",
 			leaked, copies(r.Registered), power(r.Log10AtBest), power(math.Log10(r.Alpha)))
 		return
 	case len(r.Matches) == 0:
 		fmt.Fprintf(w, "None: %s shows no trace of %s\n", leaked, copies(r.Registered))
-		fmt.Fprintf(w, "A copy as it was given away would show with p ≤ %s. Re-balanced weights show none: this does not clear anybody.\n", power(r.Log10AtBest))
+		fmt.Fprintf(w, "A copy whose factors are all there would show with p ≤ %s. Re-balanced weights show none: this does not clear anybody.\n", power(r.Log10AtBest))
+		if n := r.Next; n != nil && n.P < 1 {
+			fmt.Fprintf(w, "  closest: %s, %d of %d, p ≤ %s: no proof\n", n.Label, n.Agreeing, n.Classes, power(n.Log10P))
+		}
 		return
 	case len(r.Matches) == 1:
 		fmt.Fprintf(w, "%s was made from the copy of %s\n", leaked, r.Matches[0].Label)

@@ -58,7 +58,7 @@ var exits = map[fault.Kind]string{
 	fault.NotSealed:     "the checkpoint is not sealed",
 	fault.AlreadySealed: "the checkpoint is sealed already, or looks sealed",
 	fault.WrongKey:      "wrong password, key or identity; nothing was written",
-	fault.Mismatch:      "bytes are not what they should be: damaged, or verification failed",
+	fault.Mismatch:      "bytes are not what they should be: damaged, not what was signed, or verification failed",
 	fault.Unsupported:   "the architecture, configuration or format is unknown or unsafe to seal",
 	fault.NoSpace:       "not enough disk space",
 	fault.Interrupted:   "interrupted; what was begun is removed",

@@ -36,7 +36,7 @@ func TestHubScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "json": scriptJSON, "jsonlines": scriptJSONLines, "edit": scriptEdit, "cptree": scriptCopyTree,
-			"hub": scriptHub, "hush": scriptHush, "mkshards": scriptMakeShards, "sametree": scriptSameTree, "only": scriptOnly, "flip": scriptFlip,
+			"hub": scriptHub, "hush": scriptHush, "mkshards": scriptMakeShards, "mklora": scriptMakeLoRA, "sametree": scriptSameTree, "only": scriptOnly, "flip": scriptFlip,
 		},
 	})
 }

@@ -87,6 +87,8 @@ type signatureJSON struct {
 	ManifestCovered *bool `json:"manifest_covered"`
 	*oms.Report
 	Notes []string `json:"notes,omitempty"`
+
+	signed *oms.Statement
 }
 
 // check verifies the signature of a model and compares the files.
@@ -111,7 +113,7 @@ func (o *signatureOptions) check(ctx context.Context, path string, p oms.Progres
 	if err != nil {
 		return nil, err
 	}
-	s := &signatureJSON{OK: len(r.Problems) == 0, File: filepath.Clean(file), Model: v.Model, Signer: v.Signer, Report: r, Notes: v.Notes}
+	s := &signatureJSON{OK: len(r.Problems) == 0, File: filepath.Clean(file), Model: v.Model, Signer: v.Signer, Report: r, Notes: v.Notes, signed: v.Statement}
 	return s, s.covers(ctx, v.Statement, t, path, info.IsDir())
 }
 
@@ -176,6 +178,18 @@ func (s *signatureJSON) covers(ctx context.Context, st *oms.Statement, t oms.Tru
 		s.OK = len(s.Problems) == 0
 	}
 	return nil
+}
+
+// hashed are the digests of files that fit, for whoever would hash them again.
+func (s *signatureJSON) hashed() map[string]string {
+	if s == nil || !s.OK || s.Partial || s.signed.Sharded {
+		return nil
+	}
+	sums := map[string]string{}
+	for _, r := range s.signed.Resources {
+		sums[r.Path] = r.SHA256.String()
+	}
+	return sums
 }
 
 // row is the line of verify's table.

@@ -32,6 +32,10 @@ type Server struct {
 	Redirect  bool  // small files are redirected too, within the hub, as today's hub does
 	ExpireURL int   // signed addresses are refused after so many uses; 0: never
 
+	// Arrived, if not nil, is called with every request before it is served. If
+	// it returns false, the connection is closed instead.
+	Arrived func(server string, r *http.Request) bool
+
 	hub, storage *httptest.Server
 
 	mu       sync.Mutex
@@ -121,6 +125,17 @@ func (s *Server) Close() {
 	s.storage.CloseClientConnections()
 	s.hub.Close()
 	s.storage.Close()
+}
+
+// Reset removes all models and everything that was stored.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	clear(s.repos)
+	clear(s.moved)
+	clear(s.objects)
+	clear(s.uploads)
 }
 
 // AddUser makes token a credential of user.

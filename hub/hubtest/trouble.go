@@ -114,6 +114,9 @@ func (s *Server) record(server string, next http.Handler) http.Handler {
 		}()
 		f := s.fault(server, r)
 		switch {
+		case s.Arrived != nil && !s.Arrived(server, r):
+			cw.status = 0
+			panic(http.ErrAbortHandler)
 		case f == nil:
 			next.ServeHTTP(cw, r)
 		case f.Status != 0:

@@ -86,6 +86,9 @@ var mayImport = map[string][]string{
 	"tools/resistance":      {"", "arch", "gauge", "keys", "seal", "arena", "arena/attack", "arena/embedded", "arena/informed"},
 	"tools/bench-seal":      {"internal/atomicdir", "internal/dtype", "keys", "safetensors"},
 	"tools/bench-hub":       {"hub", "hub/hubtest"},
+	"trace/tracetest":       {"internal/demo/text", "internal/dtype", "checkpoint", "gguf", "safetensors", "arch", "arena/train"},
+	"tools/trace":           {"", "internal/dtype", "internal/fault", "keys", "manifest", "seal", "arena/specimen", "arena/train", "trace", "trace/tracetest"},
+	"tools/wheel":           {""},
 	"tools/bench-train":     {"arch", "arena/train", "graph", "internal/dtype"},
 }
 

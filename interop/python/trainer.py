@@ -143,8 +143,8 @@ def second(work):
     try:
         Trainer(model=model(), args=arguments(out), train_dataset=rows()).train(resume_from_checkpoint=str(sealed / "checkpoint-6"))
         say("a sealed checkpoint cannot be resumed from by mistake", False)
-    except Exception as e:
-        say("a sealed checkpoint cannot be resumed from by mistake", True, repr(e))
+    except FileNotFoundError as e:
+        say("a sealed checkpoint cannot be resumed from by mistake", e.filename.endswith("trainer_state.json"), e.filename)
 
 
 class Logs(logging.Handler):
@@ -166,7 +166,7 @@ def peft(work):
     Trainer(model=m, args=arguments(work / "peft"), train_dataset=rows(), callbacks=[callback]).train()
     logging.getLogger("neuroseal").removeHandler(logs)
     told = [t for t in logs.texts if "PEFT adapter" in t and "neuroseal adapter" in t]
-    say("peft: said once, nothing sealed", len(told) == 1 and not callback.results and not (work / "peft" / "_sealed").exists(), logs.texts)
+    say("peft: said once, nothing sealed", len(told) == 1 and not callback.results and not list((work / "peft").glob("_*")), logs.texts)
 
 
 def sft(work):

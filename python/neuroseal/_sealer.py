@@ -41,20 +41,22 @@ class Sealer:
         self._told_adapter = False
 
     def prepare(self) -> None:
-        """Finds out before hours of training whether sealing can work at all, and
-        has a key: one for all seals of the run, unless options say otherwise."""
+        """Finds out before hours of training whether sealing can work at all."""
         _binary.find()
         key = self.options.get("key_file")
-        if key is not None:
-            if not os.path.isfile(key):
-                raise UsageError(f"key file {key}: no such file", hint="make one: neuroseal key generate FILE")
-        elif self._needs_key():
-            beside = self.output.with_name(self.output.name + ".key")
-            if not beside.exists():
-                self.output.parent.mkdir(parents=True, exist_ok=True)
-                generate_key(beside)
-                log.warning("the key of this run's seals is in %s: keep it, and do not publish it; without it nobody can unlock them", beside)
-            self.options = {**self.options, "key_file": beside}
+        if key is not None and not os.path.isfile(key):
+            raise UsageError(f"key file {key}: no such file", hint="make one: neuroseal key generate FILE")
+
+    def _with_key(self) -> dict[str, Any]:
+        """The options, with a key: one for all seals of the run, unless they say
+        otherwise. It is made when the first seal needs it."""
+        if not self._needs_key():
+            return self.options
+        beside = self.output.with_name(self.output.name + ".key")
+        if not beside.exists():
+            generate_key(beside)
+            log.warning("the key of this run's seals is in %s: keep it, and do not publish it; without it nobody can unlock them", beside)
+        return {**self.options, "key_file": beside}
 
     def _needs_key(self) -> bool:
         given = any(self.options.get(o) for o in _KEY_OPTIONS) or "NEUROSEAL_PASSWORD" in os.environ
@@ -108,7 +110,7 @@ class Sealer:
             self.output.mkdir(parents=True, exist_ok=True)
             # What an earlier run sealed at this step is replaced when the new one
             # is complete, as the trainer replaced its checkpoint.
-            result = lock(staged, target, **{"force": True, **self.options})
+            result = lock(staged, target, **{"force": True, **self._with_key()})
             if self.check:
                 verify(target, against=staged, graph=self.options.get("graph"))
             self.results[step] = result
@@ -123,9 +125,9 @@ class Sealer:
     def _prune(self, step: int, protect: int | None) -> None:
         if self.keep is None:
             return
-        old = [s for s in _checkpoints.sealed_steps(self.output) if s not in (step, protect)]
-        spared = 1 if protect in (None, step) else 2
-        for s in old[: max(0, len(old) + spared - max(self.keep, spared))]:
+        steps = _checkpoints.sealed_steps(self.output)
+        old = [s for s in steps if s not in (step, protect)]
+        for s in old[: max(0, min(len(old), len(steps) - self.keep))]:
             shutil.rmtree(self.output / f"checkpoint-{s}", ignore_errors=True)
 
     def _fail(self, step: int, error: Exception) -> None:

@@ -101,6 +101,8 @@ class NeuroSealCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._sealer, self._last = None, None
+        self.results.clear()
+        self.failures.clear()
         if not state.is_world_process_zero:
             return
         if getattr(state, "is_hyper_param_search", False):

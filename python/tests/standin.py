@@ -26,7 +26,7 @@ if "sleep" in plan:
     signal.signal(signal.SIGINT, stop)
     print(json.dumps({{"type": "progress", "stage": "waiting", "done": 0, "total": 0, "seconds": 0}}), file=sys.stderr, flush=True)
     time.sleep(plan["sleep"])
-if plan.get("make"):  # the folder that lock makes, with a manifest
+if plan.get("make") and sys.argv[1] == "lock":  # the folder that lock makes, with a manifest
     out = sys.argv[-1]
     os.makedirs(out, exist_ok=True)
     open(os.path.join(out, "neuroseal_config.json"), "w").close()

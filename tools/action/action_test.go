@@ -3,7 +3,6 @@
 package action
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -17,9 +16,6 @@ import (
 	"sync"
 	"testing"
 
-	"filippo.io/age"
-
-	"github.com/neuroseal/neuroseal/hub/hubtest"
 	"github.com/neuroseal/neuroseal/keys"
 )
 
@@ -33,6 +29,7 @@ var hostile = []string{
 	`'; touch pwned-4; '`,
 	`a && touch pwned-5 || touch pwned-6 | touch pwned-7 & touch pwned-8`,
 	"two\nlines\ntouch pwned-9\n::error::pwned\n::set-output name=sealed_path::pwned",
+	"lines\nEOF\nsealed_path=pwned\n",
 	"--force",
 	"-rf",
 	`  spaces  and	tab  `,
@@ -196,7 +193,11 @@ func TestHostileInputs(t *testing.T) {
 	for _, name := range []string{"model_path", "profile", "method", "scale", "recipients", "key", "sign", "verify", "push", "private", "token"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, text := range hostile {
+			texts := hostile
+			if testing.Short() {
+				texts = texts[:7] // the race detector sees nothing of what shells do
+			}
+			for _, text := range texts {
 				r := actionRunner(t, nil)
 				r.env = append(r.env, "HF_HUB_OFFLINE=1")
 				r.inputs = map[string]string{"model_path": model(t, r, "model"), "output_path": "sealed", "verify": "false", name: text}
@@ -262,6 +263,24 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestCommandsInOutput: what the command prints, which may come from a model's
+// files, is text to the runner, whatever it looks like.
+func TestCommandsInOutput(t *testing.T) {
+	r := actionRunner(t, nil)
+	r.inputs = map[string]string{"model_path": model(t, r, "model"), "output_path": "sealed"}
+	wrapper := filepath.Join(filepath.Dir(r.workspace), "neuroseal")
+	script := "#!/bin/sh\nprintf '::error::pwned\\n::add-mask::sealed\\n' >&2\n" + binary(t) + " \"$@\" || exit\nprintf '::error::pwned\\n::stop-commands::x\\n'\n"
+	if err := os.WriteFile(wrapper, []byte(script), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	r.preset["release"]["path"] = wrapper
+	r.run(t)
+	unharmed(t, r)
+	if r.exitCode != 0 || len(r.masks) > 0 || len(r.said) != 1 || !strings.Contains(r.log, "::error::pwned") {
+		t.Errorf("exit status %d, masks %q, said %q\n%s", r.exitCode, r.masks, r.said, r.raw)
+	}
+}
+
 // TestVerificationFails: a sealed model that is not the original's ends the
 // action before it is published.
 func TestVerificationFails(t *testing.T) {
@@ -277,105 +296,6 @@ func TestVerificationFails(t *testing.T) {
 	r.run(t)
 	if r.exitCode != 13 || slices.Contains(r.ran, "Publish") || !strings.Contains(strings.Join(r.said, "\n"), "is not what was sealed") {
 		t.Errorf("exit status %d after %v, said %q", r.exitCode, r.ran, r.said)
-	}
-}
-
-// TestSecrets: key and token reach the command, and nothing else: no log, no
-// argument, no file that stays.
-func TestSecrets(t *testing.T) {
-	const hfToken = "hf_annannannannannannannannannannannan%41"
-	s := hubtest.New()
-	defer s.Close()
-	s.AddUser("ann", hfToken)
-	r := actionRunner(t, nil)
-	record := filepath.Join(filepath.Dir(r.workspace), "record")
-	r.env = append(r.env, "HF_ENDPOINT="+s.URL, "RECORD="+record)
-
-	keyFile := filepath.Join(t.TempDir(), "key")
-	if err := keys.WriteKeyFile(keyFile, keys.NewSealKey(), "of a test"); err != nil {
-		t.Fatal(err)
-	}
-	partner, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := read(t, keyFile)
-	r.inputs = map[string]string{
-		"model_path": model(t, r, "model"), "output_path": "sealed", "profile": "strong", "key": key, "token": hfToken,
-		"recipients": "# partners\n" + partner.Recipient().String() + "\n\n", "push": "ann/sealed", "private": "true",
-	}
-	out := r.run(t)
-	unharmed(t, r)
-	if r.exitCode != 0 || out["key_file"] != "" || len(r.said) != 0 {
-		t.Fatalf("exit status %d, key_file %q, said %q\n%s", r.exitCode, out["key_file"], r.said, r.log)
-	}
-	if exists, private := s.Private("ann/sealed"); !exists || !private {
-		t.Errorf("published: %v, private: %v", exists, private)
-	}
-	if len(s.Content("ann/sealed", "main")) < 4 || !strings.Contains(r.summary, "ann/sealed") {
-		t.Errorf("summary: %s", r.summary)
-	}
-
-	secret := strings.TrimSpace(key[strings.LastIndex(strings.TrimSpace(key), "\n")+1:])
-	args := strings.Split(read(t, record), "\x00")
-	for _, word := range []string{secret, hfToken} {
-		if strings.Contains(r.log, word) || strings.Contains(r.summary, word) {
-			t.Error("a secret is in the log or the summary")
-		}
-		for i, a := range args {
-			if strings.Contains(a, word) && a != "HF_TOKEN="+hfToken {
-				t.Errorf("argument %d holds a secret", i)
-			}
-		}
-		holds(t, filepath.Dir(r.workspace), word, record)
-	}
-	if !slices.Contains(args, "HF_TOKEN="+hfToken) {
-		t.Error("the command did not get the token")
-	}
-	identity := filepath.Join(t.TempDir(), "id")
-	if err := os.WriteFile(identity, []byte(partner.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, option := range []string{"--key-file=" + keyFile, "--identity=" + identity} {
-		restored := filepath.Join(t.TempDir(), "restored")
-		if msg, err := exec.Command(binary(t), "unlock", out["sealed_path"], restored, option).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, msg)
-		}
-		original := []byte(read(t, filepath.Join(r.workspace, "model/model.safetensors")))
-		if !bytes.Equal(original, []byte(read(t, filepath.Join(restored, "model.safetensors")))) {
-			t.Error("unlock does not restore the original")
-		}
-	}
-}
-
-// holds fails if a file below dir holds the word. What the runner itself wrote
-// does not count.
-func holds(t *testing.T, dir, word, except string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path == except {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if bytes.Contains(data, []byte(word)) {
-			t.Errorf("%s holds a secret", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestJobToken: without the input, the job's own token is used.
-func TestJobToken(t *testing.T) {
-	r := actionRunner(t, nil)
-	record := filepath.Join(filepath.Dir(r.workspace), "record")
-	r.env = append(r.env, "HF_TOKEN=hf_job", "RECORD="+record)
-	r.inputs = map[string]string{"model_path": model(t, r, "model"), "output_path": "sealed"}
-	r.run(t)
-	if r.exitCode != 0 || !strings.Contains(read(t, record), "HF_TOKEN=hf_job") {
-		t.Errorf("exit status %d, %q", r.exitCode, read(t, record))
 	}
 }
 

@@ -66,12 +66,13 @@ had_key=false
 tool "$@" -- "$model" "$dst"
 
 if [ -d "$dst" ]; then
-    manifest=$dst/neuroseal_config.json card=$dst/README.md
+    manifest=$dst/neuroseal_config.json card=$dst/README.md signature=$dst/model.sig
 else # a model in one file
-    manifest=$dst.neuroseal.json card=
+    manifest=$dst.neuroseal.json card='' signature=$dst.sig
 fi
 [ -f "$manifest" ] || fail "the sealed model has no manifest at $manifest"
 [ -f "$card" ] || card=
+[ -n "$sign" ] || signature=
 if [ -e "$dst.key" ] && [ "$had_key" = false ]; then
     key_file=$dst.key
     annotate warning "No input names a key, so lock made one: $key_file. It goes with this machine unless a later step keeps it, and then nobody can unlock the model. Never publish it. Inputs key and recipients avoid it."
@@ -79,6 +80,7 @@ fi
 output sealed_path "$dst"
 output manifest "$manifest"
 output card "$card"
+output signature "$signature"
 output key_file "$key_file"
 
 sealed=$(cat "$scratch/result")

@@ -8,9 +8,10 @@ nonce() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 # escaped prints a text so that it is one argument of a workflow command,
 # whatever lines it has.
 escaped() {
-    local text=${1//\%/%25}
-    text=${text//$'\r'/%0D}
-    printf '%s' "${text//$'\n'/%0A}"
+    local text=${1//\%/%25} cr=$'\r' lf=$'\n'
+    text=${text//$cr/%0D}
+    text=${text//$lf/%0A}
+    printf '%s' "$text"
 }
 
 # annotate shows a text on the run's page: annotate error|warning|notice TEXT.

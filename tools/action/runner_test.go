@@ -47,6 +47,7 @@ type runner struct {
 	ran      []string                     // names of the steps that ran
 	raw      string                       // all that the steps printed
 	log      string                       // the same as the runner shows it: secrets masked
+	masks    []string                     // secrets
 	said     []string                     // annotations: "error: text"
 	summary  string
 	exitCode int
@@ -202,7 +203,6 @@ var command = regexp.MustCompile(`^::([a-z0-9-]+)(?: ([^:]*))?::(.*)$`)
 
 // watch reads the log as the runner does.
 func (r *runner) watch() {
-	var masks []string
 	stopped := ""
 	unescape := strings.NewReplacer("%0A", "\n", "%0D", "\r", "%25", "%")
 	var shown []string
@@ -220,13 +220,13 @@ func (r *runner) watch() {
 			stopped = m[3]
 			continue
 		case m[1] == "add-mask":
-			masks = append(masks, unescape.Replace(m[3]))
+			r.masks = append(r.masks, unescape.Replace(m[3]))
 			continue
 		default:
 			r.said = append(r.said, m[1]+": "+unescape.Replace(m[3]))
 			line = unescape.Replace(m[3])
 		}
-		for _, secret := range masks {
+		for _, secret := range r.masks {
 			line = strings.ReplaceAll(line, secret, "***")
 		}
 		shown = append(shown, line)

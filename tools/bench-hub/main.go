@@ -34,9 +34,12 @@ func main() {
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where downloads and outputs go; twice the size must be free")
 	flag.StringVar(&o.binary, "neuroseal", "", "the neuroseal binary; without it nothing is sealed")
 	serve := flag.Bool("serve", false, "be the hub (for internal use)")
+	get := flag.String("get", "", "download from the hub at URL into -dir (for internal use)")
 	flag.Parse()
 	var err error
 	switch {
+	case *get != "":
+		err = fetch(*get, o.dir)
 	case flag.NArg() != 1:
 		err = fmt.Errorf("usage: bench-hub [flags] MODEL, a folder that bench-seal make wrote")
 	case *serve:
@@ -57,6 +60,7 @@ type options struct {
 	reps               int
 	url                string // of the hub
 	files              []string
+	self               string // this program
 }
 
 // beHub serves a folder until standard input ends.
@@ -94,11 +98,10 @@ func (o *options) bench() error {
 	if o.files, err = list(o.model); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
+	if o.self, err = os.Executable(); err != nil {
 		return err
 	}
-	server := exec.Command(self, "-serve", o.model)
+	server := exec.Command(o.self, "-serve", o.model)
 	server.Stderr = os.Stderr
 	stdin, err := server.StdinPipe()
 	if err != nil {
@@ -126,8 +129,9 @@ func (o *options) bench() error {
 // way is one way to get the model.
 type way struct {
 	name string
-	get  func(dst string) error
+	get  func(dst string) []*exec.Cmd // one after the other
 	took []time.Duration
+	cpu  []time.Duration
 }
 
 func (o *options) ways() []*way {
@@ -139,29 +143,31 @@ func (o *options) ways() []*way {
 		return ways
 	}
 	for _, profile := range []string{"strong", "portable"} {
-		ways = append(ways, &way{name: "lock, profile " + profile, get: func(dst string) error {
-			return o.command(dst, "-q", "lock", model, filepath.Join(dst, "sealed"), "--profile", profile)
+		ways = append(ways, &way{name: "lock, profile " + profile, get: func(dst string) []*exec.Cmd {
+			return []*exec.Cmd{o.lock(dst, profile)}
 		}})
 	}
-	return append(ways, &way{name: "the download, then lock", get: func(dst string) error {
-		if err := o.download(dst); err != nil {
-			return err
-		}
-		return o.command(dst, "-q", "lock", model, filepath.Join(dst, "sealed"), "--profile", "strong")
+	return append(ways, &way{name: "hub, then lock strong", get: func(dst string) []*exec.Cmd {
+		return append(o.download(dst), o.lock(dst, "strong"))
 	}})
 }
 
 // curl gets all files one after the other, over one connection.
-func (o *options) curl(dst string) error {
+func (o *options) curl(dst string) []*exec.Cmd {
 	args := []string{"-sSfL"}
 	for _, name := range o.files {
 		args = append(args, "-o", filepath.Join(dst, filepath.Base(name)), o.url+"/"+model+"/resolve/main/"+name)
 	}
-	return exec.Command("curl", args...).Run()
+	return []*exec.Cmd{exec.Command("curl", args...)}
 }
 
-func (o *options) download(dst string) error {
-	c, err := hub.New(hub.Config{Endpoint: o.url, Cache: filepath.Join(dst, "hub"), Workers: 8})
+func (o *options) download(dst string) []*exec.Cmd {
+	return []*exec.Cmd{exec.Command(o.self, "-get", o.url, "-dir", dst)}
+}
+
+// fetch downloads the model into the cache below a folder.
+func fetch(url, dst string) error {
+	c, err := hub.New(hub.Config{Endpoint: url, Cache: filepath.Join(dst, "hub"), Workers: 8})
 	if err != nil {
 		return err
 	}
@@ -169,15 +175,23 @@ func (o *options) download(dst string) error {
 	return err
 }
 
-// command runs neuroseal with a home of its own.
-func (o *options) command(dst string, args ...string) error {
-	cmd := exec.Command(o.binary, args...)
+// lock seals the model from the hub, with a home of its own.
+func (o *options) lock(dst, profile string) *exec.Cmd {
+	cmd := exec.Command(o.binary, "-q", "lock", model, filepath.Join(dst, "sealed"), "--profile", profile)
 	cmd.Env = append(os.Environ(), "HF_ENDPOINT="+o.url, "HF_HOME="+dst, "HF_TOKEN=", "HF_HUB_OFFLINE=")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
+	return cmd
+}
+
+func (w *way) run(dst string) error {
+	began, cpu := time.Now(), time.Duration(0)
+	for _, cmd := range w.get(dst) {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", w.name, err, out)
+		}
+		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	return err
+	w.took, w.cpu = append(w.took, time.Since(began)), append(w.cpu, cpu)
+	return nil
 }
 
 func (o *options) compare() error {
@@ -188,26 +202,31 @@ func (o *options) compare() error {
 			if err != nil {
 				return err
 			}
-			began := time.Now()
-			err = w.get(dst)
-			w.took = append(w.took, time.Since(began))
+			err = w.run(dst)
 			if rerr := os.RemoveAll(dst); err == nil {
 				err = rerr
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", w.name, err)
+				return err
 			}
 		}
 	}
-	// Each repetition is compared with its own curl: what else the machine does
-	// changes from one to the next.
+	fmt.Printf("%-22s %-34s %s\n", "", "× curl: wall time (and its range)", "processor time of the client")
 	for _, w := range ways {
-		ratio := make([]float64, o.reps)
-		for i := range ratio {
-			ratio[i] = w.took[i].Seconds() / ways[0].took[i].Seconds()
-		}
-		slices.Sort(ratio)
-		fmt.Printf("%-24s %5.2f × curl (median of %d; %.2f to %.2f)\n", w.name, ratio[len(ratio)/2], o.reps, ratio[0], ratio[len(ratio)-1])
+		wall, cpu := ratios(w.took, ways[0].took), ratios(w.cpu, ways[0].cpu)
+		n := o.reps
+		fmt.Printf("%-22s %5.2f  (%.2f to %.2f) %20.2f\n", w.name, wall[n/2], wall[0], wall[n-1], cpu[n/2])
 	}
 	return nil
+}
+
+// ratios compares each repetition with its own curl, as what else the machine
+// does changes from one to the next, and sorts.
+func ratios(a, base []time.Duration) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = a[i].Seconds() / base[i].Seconds()
+	}
+	slices.Sort(out)
+	return out
 }

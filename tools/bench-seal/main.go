@@ -33,6 +33,7 @@ type options struct {
 	profiles []string
 	json     string
 	run      bool
+	gguf     bool
 	cpuPy    float64 // processor seconds of the original Python tool for 1 GB
 	wallPy   float64
 	peakPy   float64 // MiB
@@ -46,16 +47,20 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "the neuroseal binary (default: built from this source)")
 	profiles := flag.String("profiles", "portable,strong,max", "comma-separated")
 	flag.StringVar(&o.json, "json", "", "write the figures to this file too")
+	flag.BoolVar(&o.gguf, "gguf", false, "a model in GGUF, quantised to Q4_K_M, in place of one in bf16; its only profile is portable")
 	flag.BoolVar(&o.run, "run", false, "measure verify --run too, which runs both networks")
 	flag.Float64Var(&o.cpuPy, "python-cpu", 12.4, "processor seconds of the original Python tool for 1 GB; 0: leave it out")
 	flag.Float64Var(&o.wallPy, "python-wall", 21.7, "its wall time in seconds")
 	flag.Float64Var(&o.peakPy, "python-peak", 1745, "its peak memory in MiB")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench-seal [flags] | bench-seal make DIR GB | bench-seal hash DIR")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench-seal [flags] | bench-seal make|make-gguf DIR GB | bench-seal hash DIR")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	o.profiles = strings.Split(*profiles, ",")
+	if o.gguf {
+		o.profiles = []string{"portable"}
+	}
 	if err := dispatch(o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-seal: error:", err)
 		os.Exit(1)
@@ -69,10 +74,13 @@ func dispatch(o options, args []string) error {
 	switch {
 	case len(args) == 0:
 		return bench(o)
-	case len(args) == 3 && args[0] == "make":
+	case len(args) == 3 && (args[0] == "make" || args[0] == "make-gguf"):
 		var gb float64
 		if _, err := fmt.Sscan(args[2], &gb); err != nil {
 			return fmt.Errorf("size %q: %w", args[2], err)
+		}
+		if args[0] == "make-gguf" {
+			return makeGGUF(args[1], gb)
 		}
 		return makeModel(args[1], gb)
 	case len(args) == 2 && args[0] == "hash":
@@ -109,7 +117,11 @@ func bench(o options) (err error) {
 	}
 	src, key := filepath.Join(dir, "model"), filepath.Join(dir, "key")
 	fmt.Fprintf(os.Stderr, "making a checkpoint of %g GB\n", o.gb)
-	if _, err := measure(self, "make", src, fmt.Sprint(o.gb)); err != nil {
+	kind := "make"
+	if o.gguf {
+		kind = "make-gguf"
+	}
+	if _, err := measure(self, kind, src, fmt.Sprint(o.gb)); err != nil {
 		return err
 	}
 	if err := keys.WriteKeyFile(key, keys.SealKey{1, 2, 3}); err != nil {

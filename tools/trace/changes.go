@@ -38,6 +38,7 @@ var changes = []change{
 	{"full fine-tuning, AdamW 1e-3", theLeaker, tune(full, train.AdamW, 1e-3)},
 	{"full fine-tuning, LAMB 3e-2", theLeaker, tune(full, train.LAMB, 3e-2)},
 	{"full fine-tuning, balanced AdamW 1e-2", theLeaker, tune(full, train.RowCol, 1e-2)},
+	{"full fine-tuning, balanced AdamW 1e-1", theLeaker, tune(full, train.RowCol, 1e-1)},
 	{"LoRA r=16 on all linear, AdamW 5e-3, merged", theLeaker, tune(lora, train.AdamW, 5e-3)},
 	{"IA3 on k, v, down, AdamW 1e-1, merged", theLeaker, tune(ia3, train.AdamW, 1e-1)},
 	{"balanced AdamW 1e-2, pruned 30%, NF4", theLeaker, tunedNF4},
@@ -95,8 +96,9 @@ var (
 	ia3  = train.Trainable{Kind: train.IA3, Modules: []string{"k_proj", "v_proj", "down_proj", "w2"}, FeedForward: []string{"down_proj", "w2"}}
 )
 
-// steps of every fine-tuning.
-const steps = 60
+// steps of every fine-tuning, of 256 tokens each. Gradients are not clipped: the
+// norm of a sealed model's is not finite.
+const steps = 50
 
 // tune fine-tunes the copy and stores it as it was stored.
 func tune(what train.Trainable, method train.Method, lr float64) func(context.Context, *study, string, int, *string) (string, error) {
@@ -118,27 +120,27 @@ func tuned(ctx context.Context, dir string, what train.Trainable, method train.M
 	if err != nil {
 		return nil, "", err
 	}
-	l, err := m.Tune(ctx, tracetest.Tuning{What: what, Method: method, LR: lr, Steps: steps, Clip: 1, Seed: uint64(seed)})
+	l, err := m.Tune(ctx, tracetest.Tuning{What: what, Method: method, LR: lr, Steps: steps, Seed: uint64(seed)})
 	if err != nil {
 		return nil, "", err
 	}
-	return m, fmt.Sprintf("weights change by %s; loss %s → %s", share(m.Changed(before)), nats(l.Before), nats(l.After)), nil
+	return m, fmt.Sprintf("%s, loss %s", share(m.Changed(before)), nats(l.After)), nil
 }
 
 // share writes a relative change.
 func share(x float64) string {
 	switch {
 	case math.IsNaN(x) || math.IsInf(x, 0) || x > 1e3:
-		return "far more than 1000%"
+		return "> 1000%"
 	case x < 0.001:
-		return "less than 0.1%"
+		return "< 0.1%"
 	}
 	return fmt.Sprintf("%.2g%%", 100*x)
 }
 
 func nats(x float64) string {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
-		return "not a number"
+		return "NaN"
 	}
 	return fmt.Sprintf("%.2f", x)
 }

@@ -1,14 +1,17 @@
 // Command trace measures how well neuroseal trace finds the copy from which a
 // changed checkpoint was made, and writes docs/trace.md.
 //
-//	go run ./tools/trace                        # everything, about half an hour on two cores
+//	go run ./tools/trace                        # everything, about a quarter of an hour on two cores
 //	go run ./tools/trace -models demo -doc ""   # one model, no page
 //
-// Everything is determined by the seeds in this program.
+// Everything is determined by the seeds in this program. It can be stopped at any
+// time and goes on with the next seal; remove the folder of results to begin anew.
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,30 +26,32 @@ import (
 )
 
 // model is a model to seal.
-type model struct{ name, path, about string }
+type model struct {
+	name, path, about string
+	tries             int // copies that leak
+}
 
 // models are those that the repository holds, and one that is trained here:
 // blocks of Q4_K are 256 long, and the others are narrower.
 var models = []model{
-	{"demo", "internal/demo/model", "Llama, width 128"},
-	{"llama-tied", "arena/specimen/models/llama-tied", "Llama, tied head, width 128"},
-	{"qwen3", "arena/specimen/models/qwen3", "Qwen3, width 128"},
-	{"mixtral", "arena/specimen/models/mixtral", "Mixtral, 4 experts, width 128"},
-	{"wide", "", "Llama, width 256, briefly trained"},
+	{"demo", "internal/demo/model", "Llama, width 128", 2},
+	{"llama-tied", "arena/specimen/models/llama-tied", "Llama, tied head, width 128", 1},
+	{"qwen3", "arena/specimen/models/qwen3", "Qwen3, width 128", 1},
+	{"mixtral", "arena/specimen/models/mixtral", "Mixtral, 4 experts, width 128", 1},
+	{"wide", "", "Llama, width 256, briefly trained", 2},
 }
 
 var profiles = []seal.Profile{seal.Portable, seal.Strong, seal.Max}
 
-// registered is how many copies stand in a registry, and tries which of them
+// registered is how many copies stand in a registry, and leakers which of them
 // leak, one after the other.
 const registered = 100
 
-var tries = []int{17, 42, 99}
+var leakers = []int{17, 99}
 
 type options struct {
 	work, doc string
 	models    []string
-	tries     int
 }
 
 func main() {
@@ -54,7 +59,6 @@ func main() {
 	names := flag.String("models", "all", "comma-separated names, or all")
 	flag.StringVar(&o.work, "out", "bench-out/trace", "folder for seals, registries and leaked checkpoints")
 	flag.StringVar(&o.doc, "doc", "docs/trace.md", "page to write; empty: none")
-	flag.IntVar(&o.tries, "tries", len(tries), "copies that leak, of each model and profile")
 	flag.Parse()
 	o.models = strings.Split(*names, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -69,39 +73,66 @@ func main() {
 }
 
 func (o *options) run(ctx context.Context) error {
-	if err := os.RemoveAll(o.work); err != nil {
-		return err
-	}
 	var page page
 	for _, m := range models {
 		if !slices.Contains(o.models, "all") && !slices.Contains(o.models, m.name) {
 			continue
 		}
-		if m.path == "" {
-			m.path = filepath.Join(o.work, m.name)
-			if err := specimen.Train(ctx, wide, m.path, nil); err != nil {
-				return err
-			}
-		}
-		for _, p := range profiles {
-			s := &study{work: filepath.Join(o.work, m.name+"-"+string(p)), model: m, profile: p}
-			fmt.Fprintf(os.Stderr, "%s, %s\n", m.name, p)
-			for _, leaker := range tries[:o.tries] {
-				if err := s.try(ctx, leaker); err != nil {
-					return fmt.Errorf("%s, %s, copy %d: %w", m.name, p, leaker, err)
-				}
+		for _, s := range studies(m) {
+			if err := o.one(ctx, s); err != nil {
+				return fmt.Errorf("%s, %s: %w", m.name, s.name(), err)
 			}
 			page = append(page, s)
-			s.print(os.Stderr)
-			if err := os.RemoveAll(s.work); err != nil {
-				return err
-			}
 		}
 	}
 	if o.doc == "" {
 		return nil
 	}
 	return page.write(o.doc)
+}
+
+// one makes a study, or takes it from where an earlier run has left it.
+func (o *options) one(ctx context.Context, s *study) error {
+	kept := filepath.Join(o.work, s.model.name+"-"+strings.ReplaceAll(s.name(), ", ", "-")+".json")
+	if data, err := os.ReadFile(kept); err == nil {
+		return json.Unmarshal(data, &s.Rows)
+	}
+	fmt.Fprintf(os.Stderr, "%s, %s\n", s.model.name, s.name())
+	if s.model.path == "" {
+		s.model.path = filepath.Join(o.work, s.model.name)
+		if _, err := os.Stat(filepath.Join(s.model.path, "config.json")); err != nil {
+			if err := specimen.Train(ctx, wide, s.model.path, nil); err != nil {
+				return err
+			}
+		}
+	}
+	s.work = filepath.Join(o.work, s.model.name+"-seals")
+	if err := os.RemoveAll(s.work); err != nil {
+		return err
+	}
+	for _, leaker := range leakers[:s.model.tries] {
+		if err := s.try(ctx, leaker); err != nil {
+			return fmt.Errorf("copy %d: %w", leaker, err)
+		}
+	}
+	s.print(os.Stderr)
+	data, err := json.MarshalIndent(s.Rows, "", " ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(kept, data, 0o666), os.RemoveAll(s.work))
+}
+
+// studies are the seals of a model: every profile, and on some models permuted
+// ones with signs.
+func studies(m model) (out []*study) {
+	for _, p := range profiles {
+		out = append(out, &study{model: m, profile: p})
+		if p == seal.Max && (m.name == "demo" || m.name == "mixtral") {
+			out = append(out, &study{model: m, profile: p, moved: true})
+		}
+	}
+	return out
 }
 
 // wide is a Llama whose rows are whole blocks of 256.

@@ -21,17 +21,24 @@ type study struct {
 	work    string
 	model   model
 	profile seal.Profile
-	rows    []*row
+	moved   bool // permuted, and with signs
+	Rows    []*row
+}
+
+func (s *study) name() string {
+	if s.moved {
+		return string(s.profile) + ", permuted, signs"
+	}
+	return string(s.profile)
 }
 
 // row is what traces of one kind of change found.
 type row struct {
-	what   string
-	expect expectation
-	// note is what the change did: how much weights changed, and the loss.
-	note string
-	// with the original, and without.
-	with, without found
+	What   string
+	Expect expectation
+	Note   string // what the change did: how much weights changed, and the loss
+
+	With, Without found // the original
 }
 
 // expectation is what a trace should say.
@@ -46,15 +53,15 @@ const (
 
 // found counts traces.
 type found struct {
-	tries, right, wrong int
-	worst               float64 // largest log10 of a right one's p
-	next                float64 // smallest log10 of anybody else's p
-	evidence            []string
+	Tries, Right, Wrong int
+	Blind               int     // traces that could not tell
+	Worst               float64 // largest log10 of a right one's p
+	Next                float64 // most bits of evidence for anybody else
 }
 
 // key is the seal key of a copy.
 func (s *study) key(i int) keys.SealKey {
-	return sha256.Sum256(fmt.Appendf(nil, "trace/%s/%s/%d", s.model.name, s.profile, i))
+	return sha256.Sum256(fmt.Appendf(nil, "trace/%s/%s/%d", s.model.name, s.name(), i))
 }
 
 func label(i int) string { return fmt.Sprintf("partner-%02d", i) }
@@ -67,7 +74,8 @@ func (s *study) seal(ctx context.Context, i int) (dir string, m *manifest.Manife
 		return dir, m, err
 	}
 	res, err := neuroseal.Lock(ctx, neuroseal.LockOptions{
-		Source: s.model.path, Output: dir, Profile: s.profile, Key: s.key(i), Time: time.Unix(1_700_000_000, 0), NoCard: true,
+		Source: s.model.path, Output: dir, Profile: s.profile, Key: s.key(i), Permute: s.moved, Signs: s.moved,
+		Time: time.Unix(1_700_000_000, 0), NoCard: true,
 	})
 	if err != nil {
 		return "", nil, err
@@ -115,15 +123,17 @@ func (s *study) try(ctx context.Context, leaker int) error {
 		if leaked == "" {
 			continue // does not apply
 		}
-		if k == len(s.rows) {
-			s.rows = append(s.rows, &row{what: c.what, expect: c.expect, note: note})
+		if k == len(s.Rows) {
+			s.Rows = append(s.Rows, &row{
+				What: c.what, Expect: c.expect, Note: note, With: found{Next: least}, Without: found{Next: least},
+			})
 		}
-		x := s.rows[k]
+		x := s.Rows[k]
 		k++
 		for _, way := range []struct {
 			original string
 			to       *found
-		}{{s.model.path, &x.with}, {"", &x.without}} {
+		}{{s.model.path, &x.With}, {"", &x.Without}} {
 			res, err := trace.Trace(ctx, trace.Options{Leaked: leaked, Original: way.original, Registry: r})
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.what, err)
@@ -139,11 +149,14 @@ func (s *study) try(ctx context.Context, leaker int) error {
 	return nil
 }
 
+// least is less evidence than anybody has.
+const least = -1e9
+
 // partner is who the leaker averages with.
 func partner(leaker int) int { return (leaker + 31) % registered }
 
 func (f *found) count(e expectation, leaker int, r *trace.Result) {
-	f.tries++
+	f.Tries++
 	want := map[string]bool{}
 	switch e {
 	case theLeaker, open:
@@ -154,28 +167,31 @@ func (f *found) count(e expectation, leaker int, r *trace.Result) {
 	right := 0
 	for _, m := range r.Matches {
 		if !want[m.Label] {
-			f.wrong++
-			f.next = min(f.next, m.Log10P)
+			f.Wrong++
+			f.Next = max(f.Next, m.Bits)
 			continue
 		}
 		right++
-		if f.tries == 1 && right == 1 {
-			f.worst = m.Log10P
+		if f.Tries == 1 && right == 1 {
+			f.Worst = m.Log10P
 		}
-		f.worst = max(f.worst, m.Log10P)
+		f.Worst = max(f.Worst, m.Log10P)
 	}
-	if r.Next != nil {
-		f.next = min(f.next, r.Next.Log10P)
+	if r.Next != nil && !want[r.Next.Label] {
+		f.Next = max(f.Next, r.Next.Bits)
+	}
+	if r.Verdict == trace.Impossible {
+		f.Blind++
 	}
 	if right == len(want) && (e != nobody || len(r.Matches) == 0) {
-		f.right++
+		f.Right++
 	}
 }
 
 func (s *study) print(w io.Writer) {
-	for _, r := range s.rows {
-		fmt.Fprintf(w, "  %-44s with %d/%d wrong %d p %.0f next %.1f   without %d/%d wrong %d p %.0f next %.1f   %s\n", r.what,
-			r.with.right, r.with.tries, r.with.wrong, r.with.worst, r.with.next,
-			r.without.right, r.without.tries, r.without.wrong, r.without.worst, r.without.next, r.note)
+	for _, r := range s.Rows {
+		fmt.Fprintf(w, "  %-44s with %d/%d wrong %d p %.0f next %.1f   without %d/%d wrong %d p %.0f next %.1f   %s\n", r.What,
+			r.With.Right, r.With.Tries, r.With.Wrong, r.With.Worst, r.With.Next,
+			r.Without.Right, r.Without.Tries, r.Without.Wrong, r.Without.Worst, r.Without.Next, r.Note)
 	}
 }

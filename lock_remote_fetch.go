@@ -1,0 +1,121 @@
+package neuroseal
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/fault"
+)
+
+// download brings everything here that is needed, and measures each shard while
+// the next one is on its way.
+func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
+	var total int64
+	var shards []int
+	for i, sh := range s.m.ck.Shards() {
+		if !s.done(measure, i) {
+			shards = append(shards, i)
+			total += sh.Size
+		}
+	}
+	for _, f := range s.m.ck.OtherFiles() {
+		total += f.Size
+	}
+	s.o.Progress.Stage("downloading "+s.remote.Name, total)
+	for _, f := range s.m.ck.OtherFiles() {
+		if err := s.bring(ctx, f.Path, f.Size); err != nil {
+			return err
+		}
+	}
+	arrived := make(chan int, len(shards))
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(arrived)
+		for _, i := range shards {
+			if err := s.bringShard(gctx, i); err != nil {
+				return err
+			}
+			arrived <- i
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for i := range arrived {
+			if _, err := measure.shard(gctx, i, silent{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err := g.Wait()
+	if err != nil && ctx.Err() != nil && fault.KindOf(err) == fault.General {
+		err = fault.Wrap(fault.Interrupted, err, "interrupted")
+	}
+	return err
+}
+
+// bring downloads a file that is not here.
+func (s *streamer) bring(ctx context.Context, file string, size int64) error {
+	if s.remote.Here(file) || s.over.has(file, size) {
+		s.o.Progress.Add(size)
+		return nil
+	}
+	path := s.over.path(file)
+	if err := atomicdir.RemoveFile(path); err != nil { // of another size: not whole
+		return err
+	}
+	return s.remote.Fetch(ctx, file, path)
+}
+
+// bringShard downloads a shard, and demands that it has the header that was read
+// before it was here.
+func (s *streamer) bringShard(ctx context.Context, i int) error {
+	sh := s.m.ck.Shards()[i]
+	if s.remote.Here(sh.Path) {
+		s.o.Progress.Add(sh.Size)
+		return nil
+	}
+	fresh := !s.over.has(sh.Path, sh.Size)
+	if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
+		return err
+	}
+	f, err := os.Open(s.over.path(sh.Path))
+	if err != nil {
+		return fault.Wrap(fault.General, err, "reading a downloaded shard")
+	}
+	defer f.Close()
+	head := make([]byte, len(sh.Header.Raw))
+	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, sh.Header.Raw) {
+		return fault.New(fault.Mismatch, "%s of %s begins with another header than the one that was read before its download", sh.Path, s.remote.Name).
+			WithHint("something between the hub and this machine changes files: a proxy, a mirror, or the memory of one of them")
+	}
+	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
+		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
+	}
+	return nil
+}
+
+// allMeasured reports whether every tensor of a shard has statistics, and so a
+// checksum that is compared when it is sealed.
+func (s *streamer) allMeasured(shard int) bool {
+	return !slices.ContainsFunc(s.m.ck.Tensors(), func(t checkpoint.Tensor) bool { return t.Shard == shard && t.Size > 0 && !measurable(t) })
+}
+
+// done reports whether an earlier run sealed a shard, of this very seal, so that
+// its original is not needed: the plan will say whether that is certain.
+func (s *streamer) done(measure *sharedMeasure, i int) bool {
+	sh := s.m.ck.Shards()[i]
+	at, err := s.stamp(sh)
+	if err != nil || !s.f.present(sh) || measure.read(s.f.path(measuredFolder, sh.Path+".json"), i, at) == nil {
+		return false
+	}
+	r, err := s.f.record(sh.Path)
+	return err == nil && r.Setup == s.f.digest && r.Source == at
+}
