@@ -74,6 +74,7 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 type streamer struct {
 	*partLocker
 	over  *arrivals
+	stats *sharedMeasure
 	known map[string]string // SHA-256 of the shards that this run downloaded, where statistics cover all tensors
 }
 
@@ -159,16 +160,16 @@ func (s *streamer) missing() (n int64) {
 }
 
 func (s *streamer) run(ctx context.Context) (*LockResult, error) {
-	measure := &streamMeasure{sharedMeasure{l: s.locker, f: s.f, order: s.all}, s}
-	s.measure = measure
-	if err := s.download(ctx, &measure.sharedMeasure); err != nil {
+	s.stats = &sharedMeasure{l: s.locker, f: s.f, order: s.all}
+	s.measure = &streamMeasure{s.stats, s}
+	if err := s.download(ctx); err != nil {
 		return nil, err
 	}
 	s.over.settled.Store(true)
 	if err := s.plan(ctx); err != nil {
 		return nil, err
 	}
-	sealer := &shardSealer{partLocker: s.partLocker, measure: &measure.sharedMeasure, plan: s.planDigest(), scaler: s.scalers(), known: s.known}
+	sealer := &shardSealer{partLocker: s.partLocker, measure: s.stats, plan: s.planDigest(), scaler: s.scalers(), known: s.known}
 	var total int64
 	for _, sh := range s.m.ck.Shards() {
 		total += sh.Size
@@ -229,7 +230,7 @@ func (s *streamer) sound(ctx context.Context, sh checkpoint.Shard) (bool, error)
 // streamMeasure takes statistics from the records, which hold all of them by the
 // time a plan is made.
 type streamMeasure struct {
-	sharedMeasure
+	*sharedMeasure
 	s *streamer
 }
 

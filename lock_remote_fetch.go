@@ -14,13 +14,13 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
-// download brings everything here that is needed, and measures each shard while
-// the next one is on its way.
-func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
+// download brings everything here that is needed. A shard is measured while it
+// arrives; one that was here before, while the next one does.
+func (s *streamer) download(ctx context.Context) error {
 	var total int64
 	var shards []int
 	for i, sh := range s.m.ck.Shards() {
-		if !s.done(measure, i) {
+		if !s.done(i) {
 			shards = append(shards, i)
 			total += sh.Size
 		}
@@ -30,7 +30,7 @@ func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
 	}
 	s.o.Progress.Stage("downloading "+s.remote.Name, total)
 	for _, f := range s.m.ck.OtherFiles() {
-		if err := s.bring(ctx, f.Path, f.Size); err != nil {
+		if err := s.bring(ctx, f.Path, f.Size, nil); err != nil {
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
 	})
 	g.Go(func() error {
 		for i := range arrived {
-			if _, err := measure.shard(gctx, i, silent{}); err != nil {
+			if _, err := s.stats.shard(gctx, i, silent{}); err != nil {
 				return err
 			}
 		}
@@ -61,8 +61,8 @@ func (s *streamer) download(ctx context.Context, measure *sharedMeasure) error {
 	return err
 }
 
-// bring downloads a file that is not here.
-func (s *streamer) bring(ctx context.Context, file string, size int64) error {
+// bring downloads a file that is not here, and shows its content to also.
+func (s *streamer) bring(ctx context.Context, file string, size int64, also func() io.Writer) error {
 	if s.remote.Here(file) || s.over.has(file, size) {
 		s.o.Progress.Add(size)
 		return nil
@@ -71,21 +71,51 @@ func (s *streamer) bring(ctx context.Context, file string, size int64) error {
 	if err := atomicdir.RemoveFile(path); err != nil { // of another size: not whole
 		return err
 	}
-	return s.remote.Fetch(ctx, file, path)
+	return s.remote.Fetch(ctx, file, path, also)
 }
 
-// bringShard downloads a shard, and demands that it has the header that was read
-// before it was here.
+// bringShard downloads a shard, measures it on the way, and demands that it has
+// the header that was read before it was here.
 func (s *streamer) bringShard(ctx context.Context, i int) error {
 	sh := s.m.ck.Shards()[i]
 	if s.remote.Here(sh.Path) {
 		s.o.Progress.Add(sh.Size)
 		return nil
 	}
-	fresh := !s.over.has(sh.Path, sh.Size)
-	if err := s.bring(ctx, sh.Path, sh.Size); err != nil {
+	at, err := s.stamp(sh)
+	if err != nil {
 		return err
 	}
+	record := s.f.path(measuredFolder, sh.Path+".json")
+	var m *meter
+	var stream *checkpoint.Stream
+	var also func() io.Writer
+	if s.stats.read(record, i, at) == nil {
+		also = func() io.Writer {
+			m = s.stats.meter(i)
+			stream = s.m.ck.Stream(i, measurable, m.add)
+			return stream
+		}
+	}
+	fresh := !s.over.has(sh.Path, sh.Size)
+	if err := s.bring(ctx, sh.Path, sh.Size, also); err != nil {
+		return err
+	}
+	if err := s.sameHeader(sh); err != nil {
+		return err
+	}
+	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
+		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
+	}
+	if m != nil && stream.Complete() {
+		_, err = s.stats.keep(record, i, at, m.record(at))
+	}
+	return err
+}
+
+// sameHeader demands that a shard that has arrived has the header by which its
+// tensors are found.
+func (s *streamer) sameHeader(sh checkpoint.Shard) error {
 	f, err := os.Open(s.over.path(sh.Path))
 	if err != nil {
 		return fault.Wrap(fault.General, err, "reading a downloaded shard")
@@ -95,9 +125,6 @@ func (s *streamer) bringShard(ctx context.Context, i int) error {
 	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, sh.Header.Raw) {
 		return fault.New(fault.Mismatch, "%s of %s begins with another header than the one that was read before its download", sh.Path, s.remote.Name).
 			WithHint("something between the hub and this machine changes files: a proxy, a mirror, or the memory of one of them")
-	}
-	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
-		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
 	}
 	return nil
 }
@@ -110,10 +137,10 @@ func (s *streamer) allMeasured(shard int) bool {
 
 // done reports whether an earlier run sealed a shard, of this very seal, so that
 // its original is not needed: the plan will say whether that is certain.
-func (s *streamer) done(measure *sharedMeasure, i int) bool {
+func (s *streamer) done(i int) bool {
 	sh := s.m.ck.Shards()[i]
 	at, err := s.stamp(sh)
-	if err != nil || !s.f.present(sh) || measure.read(s.f.path(measuredFolder, sh.Path+".json"), i, at) == nil {
+	if err != nil || !s.f.present(sh) || s.stats.read(s.f.path(measuredFolder, sh.Path+".json"), i, at) == nil {
 		return false
 	}
 	r, err := s.f.record(sh.Path)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func (e *elsewhere) sum(file string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (e *elsewhere) fetch(ctx context.Context, file, path string) error {
+func (e *elsewhere) fetch(ctx context.Context, file, path string, also func() io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Interrupted, err, "")
 	}
@@ -62,6 +63,15 @@ func (e *elsewhere) fetch(ctx context.Context, file, path string) error {
 	e.fetched[file]++
 	e.mu.Unlock()
 	data, err := os.ReadFile(filepath.Join(e.dir, file))
+	if err == nil && also != nil {
+		_, _ = also().Write(data[:len(data)/2]) // the first try fails
+		w := also()
+		for half := range slices.Chunk(data, len(data)/2+1) {
+			if _, err = w.Write(half); err != nil {
+				return err
+			}
+		}
+	}
 	if err == nil {
 		err = os.WriteFile(path, data, 0o666)
 	}

@@ -188,30 +188,45 @@ func (m *model) scanBytes() (n int64) {
 // visit sees every chunk: those of one tensor in order and one at a time, those
 // of several at once.
 func (m *model) gather(ctx context.Context, want func(checkpoint.Tensor) bool, visit func(checkpoint.Tensor, []byte)) (map[string]*dtype.Stats, map[string]int, error) {
-	var mu sync.Mutex
-	stats := map[string]*dtype.Stats{}
-	normal16 := map[string]int{}
+	g := m.gatherer()
 	err := m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
-		var s dtype.Stats
-		rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
-		e, ok := math.MaxInt, false
-		if len(t.Shape) <= 1 && t.Format == nil {
-			e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
-		}
-		mu.Lock()
-		m.meetRoom(t, buf)
-		if stats[t.Name] == nil {
-			stats[t.Name] = &dtype.Stats{}
-		}
-		stats[t.Name].Merge(s)
-		if old, had := normal16[t.Name]; ok && (!had || e < old) {
-			normal16[t.Name] = e
-		}
-		mu.Unlock()
+		g.add(t, buf)
 		visit(t, buf)
 		return nil
 	})
-	return stats, normal16, err
+	return g.stats, g.normal16, err
+}
+
+// gatherer collects statistics of tensors.
+type gatherer struct {
+	m        *model
+	mu       sync.Mutex
+	stats    map[string]*dtype.Stats
+	normal16 map[string]int
+}
+
+func (m *model) gatherer() *gatherer {
+	return &gatherer{m: m, stats: map[string]*dtype.Stats{}, normal16: map[string]int{}}
+}
+
+// add takes the next chunk of a tensor, as checkpoint.Each cuts it.
+func (g *gatherer) add(t checkpoint.Tensor, buf []byte) {
+	var s dtype.Stats
+	rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
+	e, ok := math.MaxInt, false
+	if len(t.Shape) <= 1 && t.Format == nil {
+		e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.m.meetRoom(t, buf)
+	if g.stats[t.Name] == nil {
+		g.stats[t.Name] = &dtype.Stats{}
+	}
+	g.stats[t.Name].Merge(s)
+	if old, had := g.normal16[t.Name]; ok && (!had || e < old) {
+		g.normal16[t.Name] = e
+	}
 }
 
 // rows splits a chunk into rows of the last axis; a row longer than the chunk

@@ -6,7 +6,6 @@ import (
 	"hash/crc32"
 	"os"
 	"strconv"
-	"sync"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -112,14 +111,19 @@ func (s *sharedMeasure) shard(ctx context.Context, i int, p Progress) (*measured
 		}
 		return m, nil
 	}
-	stale := exists(path)
 	m, err := s.measure(ctx, i, at, p)
 	if err != nil {
 		return nil, err
 	}
+	return s.keep(path, i, at, m)
+}
+
+// keep writes the statistics of a shard for the other parts, and returns those
+// that count.
+func (s *sharedMeasure) keep(path string, i int, at stamp, m *measuredShard) (*measuredShard, error) {
 	// Where another part was faster, its record counts: all parts shall plan
 	// from the same figures. One that cannot be written costs time only.
-	if err := writeRecord(path, m, stale); fault.KindOf(err) == fault.NoSpace {
+	if err := writeRecord(path, m, exists(path)); fault.KindOf(err) == fault.NoSpace {
 		return nil, err
 	}
 	if first := s.read(path, i, at); first != nil {
@@ -160,34 +164,55 @@ func (s *sharedMeasure) read(path string, shard int, at stamp) *measuredShard {
 
 // measure reads a shard's weights.
 func (s *sharedMeasure) measure(ctx context.Context, shard int, at stamp, p Progress) (*measuredShard, error) {
-	var mu sync.Mutex
-	crc := map[string]uint32{}
+	m := s.meter(shard)
 	want := func(t checkpoint.Tensor) bool { return t.Shard == shard && measurable(t) }
-	stats, normal16, err := s.l.m.gather(ctx, want, func(t checkpoint.Tensor, buf []byte) {
-		mu.Lock()
-		c := crc[t.Name]
-		mu.Unlock()
-		c = crc32.Update(c, castagnoli, buf)
-		mu.Lock()
-		crc[t.Name] = c
-		mu.Unlock()
+	err := s.l.m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, start int64, buf []byte) error {
 		p.Add(int64(len(buf)))
+		return m.add(t, start, buf)
 	})
 	if err != nil {
 		return nil, err
 	}
-	m := &measuredShard{Schema: partsSchema, Source: at}
-	for _, t := range s.tensors(shard) {
-		r := measuredTensor{Name: t.Name, CRC: crcText(crc[t.Name])}
-		if st := stats[t.Name]; st != nil {
+	return m.record(at), nil
+}
+
+// meter measures one shard.
+type meter struct {
+	*gatherer
+	tensors []checkpoint.Tensor
+	crc     map[string]*uint32 // by tensor
+}
+
+func (s *sharedMeasure) meter(shard int) *meter {
+	m := &meter{gatherer: s.l.m.gatherer(), tensors: s.tensors(shard), crc: map[string]*uint32{}}
+	for _, t := range m.tensors {
+		m.crc[t.Name] = new(uint32)
+	}
+	return m
+}
+
+// add takes the next chunk of a tensor.
+func (m *meter) add(t checkpoint.Tensor, _ int64, buf []byte) error {
+	m.gatherer.add(t, buf)
+	c := m.crc[t.Name]
+	*c = crc32.Update(*c, castagnoli, buf)
+	return nil
+}
+
+// record is what was measured.
+func (m *meter) record(at stamp) *measuredShard {
+	out := &measuredShard{Schema: partsSchema, Source: at}
+	for _, t := range m.tensors {
+		r := measuredTensor{Name: t.Name, CRC: crcText(*m.crc[t.Name])}
+		if st := m.stats[t.Name]; st != nil {
 			r.set(st)
 		}
-		if e, ok := normal16[t.Name]; ok {
+		if e, ok := m.normal16[t.Name]; ok {
 			r.Normal16 = &e
 		}
-		m.Tensors = append(m.Tensors, r)
+		out.Tensors = append(out.Tensors, r)
 	}
-	return m, nil
+	return out
 }
 
 // activations are what portable measures: log2 of the values' largest elements.

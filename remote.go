@@ -3,6 +3,7 @@ package neuroseal
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -29,7 +30,9 @@ type Remote struct {
 	Here func(file string) bool
 	// Fetch brings a file to path, where nothing is, and checks it. What an
 	// interrupted call leaves at path + ".incomplete" the next one completes.
-	Fetch func(ctx context.Context, file, path string) error
+	// also, if not nil, makes a writer that is given the content from the first
+	// byte to the last, as it comes; a Fetch that begins again makes a new one.
+	Fetch func(ctx context.Context, file, path string, also func() io.Writer) error
 }
 
 // RemoteCheck is what a checkpoint's headers tell before anything large moves.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -207,7 +208,9 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 				return nil
 			},
 			Override: override,
-			Skip:     func(rel string) bool { return rel == manifest.Name || rel == dropped || sensitive(u.m.ck, rel) },
+			Skip: func(rel string) bool {
+				return rel == manifest.Name || rel == dropped || slices.Contains(signatures, rel) || sensitive(u.m.ck, rel)
+			},
 		},
 	}
 	if gguf.Is(u.m.path) {

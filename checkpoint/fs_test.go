@@ -139,3 +139,56 @@ func (inverter) Edit(_ int64, buf []byte) error {
 	}
 	return nil
 }
+
+// TestStream: bytes that come in any pieces give the chunks that Each reads.
+func TestStream(t *testing.T) {
+	dir := makeFolder(t)
+	c := open(t, dir)
+	type piece struct {
+		name  string
+		start int64
+		sum   string
+	}
+	want := func(x Tensor) bool { return x.Name != "a.norm" }
+	var each []piece
+	err := c.Each(context.Background(), 1, want, func(x Tensor, start int64, buf []byte) error {
+		each = append(each, piece{x.Name, start, hexSum(buf)})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []int{1 << 30, 1 << 20, 300_001, 7777} {
+		var got []piece
+		for i, s := range c.Shards() {
+			data, err := os.ReadFile(filepath.Join(dir, s.Path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := c.Stream(i, want, func(x Tensor, start int64, buf []byte) error {
+				got = append(got, piece{x.Name, start, hexSum(buf)})
+				return nil
+			})
+			for len(data) > 0 {
+				if w.Complete() && len(got) == 0 {
+					t.Error("complete before anything came")
+				}
+				n, err := w.Write(data[:min(step, len(data))])
+				if err != nil {
+					t.Fatal(err)
+				}
+				data = data[n:]
+			}
+			if !w.Complete() {
+				t.Error("not complete")
+			}
+		}
+		if !slices.Equal(got, each) {
+			t.Errorf("pieces of %d: %d chunks, want %d", step, len(got), len(each))
+		}
+	}
+	w := c.Stream(0, nil, func(Tensor, int64, []byte) error { return fault.New(fault.Unsupported, "no") })
+	if _, err := w.Write(make([]byte, 2<<20)); fault.KindOf(err) != fault.Unsupported || !strings.Contains(fmt.Sprint(err), "a.") {
+		t.Errorf("%v", err)
+	}
+}

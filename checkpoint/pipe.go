@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
+	"slices"
 	"sort"
 
 	"golang.org/x/sync/errgroup"
@@ -63,8 +64,8 @@ type block struct {
 	buf []byte
 }
 
-// pipe moves one file through three stages that run at once: read and hash;
-// edit and hash again; write.
+// pipe moves one file through stages that run at once: read and hash; edit; hash
+// again; write.
 type pipe struct {
 	in       io.ReaderAt
 	size     int64
@@ -93,12 +94,17 @@ func (p *pipe) run(ctx context.Context) error {
 		defer close(read)
 		return p.read(ctx, read)
 	})
-	edited := make(chan block, 2)
+	edited := make(chan block, 1)
 	g.Go(func() error {
 		defer close(edited)
 		return p.edit(ctx, read, edited)
 	})
-	g.Go(func() error { return p.write(ctx, edited) })
+	hashed := make(chan block, 1)
+	g.Go(func() error {
+		defer close(hashed)
+		return p.rehash(ctx, edited, hashed)
+	})
+	g.Go(func() error { return p.write(ctx, hashed) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -167,21 +173,28 @@ func inTensor(t Tensor, err error) error {
 	return fault.Wrap(fault.KindOf(err), err, "tensor %q", t.Name)
 }
 
-// edit applies the editors. Where there are none, output equals input and is
-// not hashed again.
+// edit applies the editors.
 func (p *pipe) edit(ctx context.Context, in <-chan block, next chan<- block) error {
-	h := p.hash
-	for i := range p.spans {
-		if p.spans[i].editor != nil && h == nil {
-			h = sha256.New()
-			break
-		}
-	}
 	for b := range in {
 		if err := p.editBlock(b); err != nil {
 			return err
 		}
 		b.buf = b.buf[:copy(b.buf, b.buf[min(max(p.skip-b.off, 0), int64(len(b.buf))):])]
+		if err := send(ctx, next, b); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// rehash hashes the output. Where there are no editors, it equals the input and
+// is not hashed again.
+func (p *pipe) rehash(ctx context.Context, in <-chan block, next chan<- block) error {
+	h := p.hash
+	if h == nil && slices.ContainsFunc(p.spans, func(s span) bool { return s.editor != nil }) {
+		h = sha256.New()
+	}
+	for b := range in {
 		if h != nil {
 			h.Write(b.buf)
 		}

@@ -3,6 +3,7 @@ package gguf
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 )
 
 // Quantised reports whether the type stores codes in blocks that share scales.
@@ -21,6 +22,36 @@ func (t Type) Dequantise(dst []float32, src []byte) {
 		block(dst[:elems], src[:size])
 		dst, src = dst[elems:], src[size:]
 	}
+}
+
+// DequantiseBytes is Dequantise with little-endian fp32 for numbers: four bytes
+// of dst for each.
+func (t Type) DequantiseBytes(dst, src []byte) {
+	block := dequantisers[t]
+	elems, size := t.Block()
+	var number [256]float32 // no block is longer
+	for len(src) > 0 {
+		if x := inPlace(dst, elems); x != nil {
+			block(x, src[:size])
+		} else {
+			block(number[:elems], src[:size])
+			for i, x := range number[:elems] {
+				binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
+			}
+		}
+		dst, src = dst[4*elems:], src[size:]
+	}
+}
+
+// inPlace returns the first n numbers of bytes that hold fp32; nil where the
+// processor has another order of bytes, or wants them aligned otherwise.
+func inPlace(b []byte, n int) []float32 {
+	b = b[:4*n]
+	p := unsafe.Pointer(unsafe.SliceData(b))
+	if uintptr(p)%unsafe.Alignof(float32(0)) != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(p), n)
 }
 
 // dequantisers turn one block into numbers. Products are converted to float32
@@ -134,18 +165,27 @@ func dequantise4K(dst []float32, b []byte) {
 	scale, least := sixBits(b[4:16])
 	var low, high [16]float32 // the numbers that codes stand for
 	for c := range 4 {
-		for k, t := range []*[16]float32{&low, &high} {
-			dl, ml := d*scale[2*c+k], dmin*least[2*c+k]
-			for q := range t {
-				t[q] = float32(dl*float32(q)) - ml
-			}
+		dl, ml, dh, mh := d*scale[2*c], dmin*least[2*c], d*scale[2*c+1], dmin*least[2*c+1]
+		for q, x := range digits {
+			low[q], high[q] = float32(dl*x)-ml, float32(dh*x)-mh
 		}
-		first, second := dst[64*c:64*c+32], dst[64*c+32:64*c+64]
-		for j, q := range b[16+32*c : 48+32*c] {
+		first, second := (*[32]float32)(dst[64*c:]), (*[32]float32)(dst[64*c+32:])
+		for j, q := range (*[32]byte)(b[16+32*c:]) {
 			first[j], second[j] = low[q&15], high[q>>4]
 		}
 	}
 }
+
+// digits are the numbers of four bits, and centred those of six bits less 32.
+var (
+	digits  = [16]float32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	centred = func() (t [64]float32) {
+		for i := range t {
+			t[i] = float32(i - 32)
+		}
+		return t
+	}()
+)
 
 func dequantise5K(dst []float32, b []byte) {
 	d, dmin := f16(b, 0), f16(b, 2)
@@ -161,16 +201,20 @@ func dequantise5K(dst []float32, b []byte) {
 }
 
 func dequantise6K(dst []float32, b []byte) {
-	low, high, scales := b[:128], b[128:192], b[192:208]
 	d := f16(b, 208)
-	for g := range 16 { // of 16 elements
-		dl := d * float32(int8(scales[g]))
-		c, r := g/8, g%8 // half of the block, group in it
-		l, h, out := low[64*c+16*(r%4):], high[32*c+16*(r%2):], dst[16*g:16*g+16]
-		ls, hs := r/4*4, r/2*2
-		for i := range out {
-			q := l[i]>>ls&15 | h[i]>>hs&3<<4
-			out[i] = dl * float32(int(q)-32)
+	for c := range 2 { // halves of the block; codes of four runs of 32 share bytes
+		var scale [8]float32
+		for i := range scale {
+			scale[i] = d * float32(int8(b[192+8*c+i]))
+		}
+		out := (*[128]float32)(dst[128*c:])
+		low, high := (*[64]byte)(b[64*c:]), (*[32]byte)(b[128+32*c:])
+		for i, h := range high {
+			l, m, at := low[i], low[32+i], i/16
+			out[i] = scale[at] * centred[l&15|h&3<<4]
+			out[32+i] = scale[2+at] * centred[m&15|h>>2&3<<4]
+			out[64+i] = scale[4+at] * centred[l>>4|h>>4&3<<4]
+			out[96+i] = scale[6+at] * centred[m>>4|h>>6<<4]
 		}
 	}
 }

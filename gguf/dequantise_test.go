@@ -162,3 +162,63 @@ func TestScaleTable(t *testing.T) {
 		}
 	}
 }
+
+// TestDequantiseBytes: the same numbers, as bytes at any place in memory.
+func TestDequantiseBytes(t *testing.T) {
+	types, data, _ := quantised(t)
+	for i, ty := range types {
+		want := fp32(dequantise(ty, data[i]))
+		for shift := range 5 {
+			got := make([]byte, shift+len(want)+1)
+			ty.DequantiseBytes(got[shift:], data[i])
+			if !slices.Equal(got[shift:shift+len(want)], want) || got[len(got)-1] != 0 {
+				t.Errorf("%v at %d: other bytes", ty, shift)
+			}
+		}
+	}
+}
+
+// TestReach: no number exceeds what the scales say, whatever the codes are.
+func TestReach(t *testing.T) {
+	types, data, _ := quantised(t)
+	known := 0
+	for i, ty := range types {
+		if _, ok := ty.Reach(data[i]); ok {
+			known++
+		}
+	}
+	if known != 10 {
+		t.Errorf("%d types with a reach", known)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		i := rapid.IntRange(0, len(types)-1).Draw(t, "type")
+		ty := types[i]
+		_, size := ty.Block()
+		b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0x7f, 0x80, 0xff, 0x3c, 0x12}), size, size).Draw(t, "block")
+		most, ok := ty.Reach(b)
+		if !ok {
+			return
+		}
+		for k, x := range dequantise(ty, b) {
+			if float64(x) > float64(most)*(1+1e-6) || -float64(x) > float64(most)*(1+1e-6) {
+				t.Fatalf("%v: element %d is %g, at most %g", ty, k, x, most)
+			}
+		}
+	})
+}
+
+func BenchmarkDequantise(b *testing.B) {
+	for _, ty := range []gguf.Type{gguf.Q4_K, gguf.Q6_K, gguf.Q8_0} {
+		b.Run(ty.String(), func(b *testing.B) {
+			elems, size := ty.Block()
+			src, dst := make([]byte, 1024*size), make([]byte, 4*1024*elems)
+			for i := range src {
+				src[i] = byte(i * 7)
+			}
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				ty.DequantiseBytes(dst, src)
+			}
+		})
+	}
+}

@@ -221,3 +221,35 @@ func roomUE4M3(x byte) (lo, hi int) {
 	}
 	return 1 - exp, max(14-exp, 0) // the top binade ends below 1.875: stay out of it
 }
+
+// reaches is, for types whose numbers are a scale times a code, or the sum of
+// two such products, by how much the largest product exceeds its scale. In the
+// order of scaling.places.
+var reaches = map[Type][]float32{
+	Q4_0: {8}, Q4_1: {15, 1}, Q5_0: {16}, Q5_1: {31, 1}, Q8_0: {128},
+	Q2_K: {15 * 3, 15}, Q3_K: {32 * 4}, Q4_K: {63 * 15, 63}, Q5_K: {63 * 31, 63}, Q6_K: {128 * 32},
+}
+
+// Reach bounds the magnitude of the numbers of whole blocks by their scales
+// alone; ok is false for types of which it takes the numbers themselves to tell,
+// and where a scale is infinite or not a number.
+func (t Type) Reach(buf []byte) (most float32, ok bool) {
+	factors, ok := reaches[t]
+	if !ok {
+		return 0, false
+	}
+	places := scalings[t].places
+	_, size := t.Block()
+	for ; len(buf) > 0; buf = buf[size:] {
+		var x float32
+		for i, at := range places {
+			h := half(buf, at) & 0x7fff
+			if h >= 31<<10 {
+				return 0, false
+			}
+			x += factors[i] * halfValue(h)
+		}
+		most = max(most, x)
+	}
+	return most, true
+}

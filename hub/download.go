@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -17,8 +18,9 @@ const smallFile = 1 << 20
 // place is where a file goes and what stands there until it is whole.
 type place struct {
 	final   string
-	partial string // a partial
-	prefix  string // a prefix that huggingface_hub left behind; "": none
+	partial string           // a partial
+	prefix  string           // a prefix that huggingface_hub left behind; "": none
+	also    func() io.Writer // makes what is given the content, too; nil: nothing
 }
 
 // fetchAll brings files into the cache: small ones several at once, then large
@@ -77,12 +79,17 @@ func (r *Repo) fetchBlob(ctx context.Context, f File) error {
 // returns when its checksum is right. What an interrupted call leaves behind,
 // path + ".incomplete", the next one completes. Nobody else may write there.
 //
+// also, if not nil, makes a writer that is given the content from the first byte
+// to the last, while it arrives; a download that has to begin again makes a new
+// one. Only when Fetch returns nil was the content right. An error of the writer
+// ends the download.
+//
 // It is for work that takes one shard at a time and removes it again.
-func (r *Repo) Fetch(ctx context.Context, f File, path string) error {
+func (r *Repo) Fetch(ctx context.Context, f File, path string, also func() io.Writer) error {
 	if info, err := os.Lstat(path); err == nil {
 		return fault.New(fault.Usage, "%s exists (%d bytes)", path, info.Size())
 	}
-	return r.fetch(ctx, f, place{final: path, partial: path + ".incomplete"})
+	return r.fetch(ctx, f, place{final: path, partial: path + ".incomplete", also: also})
 }
 
 // fetch downloads a file and checks it; a wrong checksum gets a second chance,
@@ -119,6 +126,11 @@ func (r *Repo) fetchSmall(ctx context.Context, f File, to place) (string, error)
 	if sum != f.etag() {
 		return sum, nil
 	}
+	if to.also != nil {
+		if _, err := to.also().Write(data); err != nil {
+			return "", err
+		}
+	}
 	return sum, cacheError(replaceFile(to.final, data))
 }
 
@@ -139,7 +151,11 @@ func (r *Repo) fetchLarge(ctx context.Context, f File, to place) (string, error)
 	if err != nil {
 		return "", err
 	}
-	sum, err := r.source(f).fill(ctx, p)
+	var also io.Writer
+	if to.also != nil {
+		also = to.also()
+	}
+	sum, err := r.source(f).fill(ctx, p, also)
 	switch {
 	case err != nil:
 		p.f.Close() // what is there stays for the next run

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -366,6 +367,13 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
+var errBroken = errors.New("broken")
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
+
+// TestFetch: one file outside of the cache, shown in order on its way.
 func TestFetch(t *testing.T) {
 	w := newWorld(t, nil)
 	w.AddRepo("ann/m", RepoPublic, model())
@@ -375,13 +383,28 @@ func TestFetch(t *testing.T) {
 	}
 	f, _ := repo.File("model.safetensors")
 	path := filepath.Join(t.TempDir(), "shard")
-	if err := repo.Fetch(context.Background(), f, path); err != nil {
+	var seen bytes.Buffer
+	also := func() io.Writer { seen.Reset(); return &seen }
+	if err := repo.Fetch(context.Background(), f, path, also); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(read(t, path), big) {
+	if !bytes.Equal(read(t, path), big) || !bytes.Equal(seen.Bytes(), big) {
 		t.Error("the bytes differ")
 	}
-	if err := repo.Fetch(context.Background(), f, path); fault.KindOf(err) != fault.Usage {
+	small, _ := repo.File("config.json")
+	if err := repo.Fetch(context.Background(), small, path+".json", also); err != nil || !bytes.Equal(seen.Bytes(), read(t, path+".json")) {
+		t.Errorf("a small file: %v", err)
+	}
+	_ = os.Remove(path + ".json")
+	broken := func() io.Writer { return brokenWriter{} }
+	if err := repo.Fetch(context.Background(), f, path+"2", broken); !errors.Is(err, errBroken) {
+		t.Errorf("a writer that fails: %v", err)
+	}
+	if err := repo.Fetch(context.Background(), f, path+"2", also); err != nil || !bytes.Equal(seen.Bytes(), big) {
+		t.Errorf("after a writer that failed: %v", err)
+	}
+	_ = os.Remove(path + "2")
+	if err := repo.Fetch(context.Background(), f, path, nil); fault.KindOf(err) != fault.Usage {
 		t.Error(err)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {

@@ -165,20 +165,30 @@ func (o *offsetWriter) Write(p []byte) (int, error) {
 type onlyWriter struct{ io.Writer }
 
 // fill downloads the missing chunks, several at once, and returns the checksum.
-func (s *source) fill(ctx context.Context, p *partial) (string, error) {
+// also, if not nil, is given the content in order.
+func (s *source) fill(ctx context.Context, p *partial, also io.Writer) (string, error) {
 	chunks, have := p.missing()
 	s.c.add(have)
 	h := s.file.newHash()
+	to := io.Writer(h)
+	if also != nil {
+		to = io.MultiWriter(h, also)
+	}
 	type result struct {
 		whole bool
 		err   error
 	}
 	summed := make(chan result, 1)
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
 	go func() {
-		ok, err := p.sum(h)
+		ok, err := p.sum(to)
+		if err != nil {
+			cancel()
+		}
 		summed <- result{ok, err}
 	}()
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(work)
 	g.SetLimit(s.c.cfg.Workers)
 	for _, i := range chunks {
 		if gctx.Err() != nil {
@@ -193,15 +203,15 @@ func (s *source) fill(ctx context.Context, p *partial) (string, error) {
 	}
 	err := g.Wait()
 	if errors.Is(err, errWhole) {
-		err = s.fillWhole(ctx, p)
+		err = s.fillWhole(work, p)
 	}
 	p.stop()
 	sum := <-summed
 	switch {
-	case err != nil:
-		return "", err
 	case sum.err != nil:
 		return "", sum.err
+	case err != nil:
+		return "", err
 	case ctx.Err() != nil || !sum.whole:
 		return "", interrupted(ctx)
 	}

@@ -5,14 +5,118 @@ package interop_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/neuroseal/neuroseal/internal/demo/text"
+	"github.com/neuroseal/neuroseal/manifest"
 )
 
-// TestGGUFRuntimes: real runtimes give the same logits for a GGUF and for its
-// seal: transformers, which dequantises it, and llama.cpp where it is installed.
+// ggufRow is what a runtime made of one sealed GGUF.
+type ggufRow struct {
+	Runtime    string  `json:"runtime"`
+	Sealed     string  `json:"sealed"`
+	Identical  bool    `json:"identical"`
+	Difference float64 `json:"largest_difference"`
+	Largest    float64 `json:"largest"`
+	Same       bool    `json:"same_tokens"`
+	Rerun      float64 `json:"rerun"`
+	Error      string  `json:"error"`
+
+	model, format, profile string
+	coverage               float64
+}
+
+// ggufSeals are pairs of an original and its seal, to be run.
+type ggufSeals struct {
+	t       *testing.T
+	s       *shared
+	args    []string
+	rows    map[string]ggufRow // by the sealed file
+	refused []ggufRow
+}
+
+// add seals a file; what a profile refuses is kept with the reason.
+func (g *ggufSeals) add(model, format, profile, src string) {
+	g.t.Helper()
+	out := filepath.Join(g.t.TempDir(), model+"-"+format+"-"+profile+".gguf")
+	r := ggufRow{model: model, format: format, profile: profile}
+	_, err := output(exec.CommandContext(g.t.Context(), g.s.command, "lock", src, out, "--profile", profile, "--key-file", g.s.key, "-q"))
+	if err != nil {
+		_, why, _ := strings.Cut(err.Error(), "error: ")
+		why, _, _ = strings.Cut(why, "\n")
+		if profile == "portable" {
+			g.t.Fatalf("%s %s: %v", model, format, err)
+		}
+		r.Error = why
+		g.refused = append(g.refused, r)
+		return
+	}
+	data, err := os.ReadFile(out + ".neuroseal.json")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	m, err := manifest.Parse(data)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	r.coverage = m.Coverage
+	g.rows[out] = r
+	g.args = append(g.args, src, out)
+}
+
+// run asks the runtimes that an interpreter has.
+func (g *ggufSeals) run(python string) []ggufRow {
+	g.t.Helper()
+	cmd := exec.CommandContext(g.t.Context(), python, append([]string{"gguf_runtimes.py"}, g.args...)...)
+	data, err := output(cmd)
+	var rows []ggufRow
+	for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
+		var r ggufRow
+		if jerr := json.Unmarshal(line, &r); jerr != nil {
+			g.t.Fatalf("%v in %q: %v", jerr, line, err)
+		}
+		was := g.rows[r.Sealed]
+		r.model, r.format, r.profile, r.coverage = was.model, was.format, was.profile, was.coverage
+		rows = append(rows, r)
+	}
+	if len(rows) == 0 || len(rows)%len(g.rows) != 0 {
+		g.t.Errorf("%d results for %d files", len(rows), len(g.rows))
+	}
+	return rows
+}
+
+// tolerance is by how much logits may differ, relative to the largest: quantised
+// weights give the same bits. Where a runtime rounds to fp16 what the original
+// has below fp16's normal range, the seal, which is larger, keeps more of it.
+func tolerance(format string) float64 {
+	switch format {
+	case "F16":
+		return 1e-3
+	case "F32", "BF16":
+		return 1e-6
+	}
+	return 0
+}
+
+func (g *ggufSeals) judge(rows []ggufRow) {
+	g.t.Helper()
+	for _, r := range rows {
+		g.t.Logf("%s, %s %s %s: identical %v, %g of %g, rerun %g", r.Runtime, r.model, r.format, r.profile, r.Identical, r.Difference, r.Largest, r.Rerun)
+		if r.Error != "" || !r.Same || r.Difference > tolerance(r.format)*r.Largest {
+			g.t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestGGUFRuntimes: transformers, which dequantises a GGUF, gives the same
+// logits for the file and for its seal.
 func TestGGUFRuntimes(t *testing.T) {
-	s := need(t)
+	s := needPython(t)
 	if _, err := s.runPython("-c", "import gguf"); err != nil {
 		t.Skip("gguf is not installed: ", err)
 	}
@@ -25,25 +129,113 @@ func TestGGUFRuntimes(t *testing.T) {
 	if _, err := s.runPython(args...); err != nil {
 		t.Fatal(err)
 	}
+	g := &ggufSeals{t: t, s: s, rows: map[string]ggufRow{}}
 	for _, k := range kinds {
-		src, out := filepath.Join(dir, "model-"+k+".gguf"), filepath.Join(dir, "sealed-"+k+".gguf")
-		s.neuroseal(t, "lock", src, out, "--key-file", s.key, "-q")
-		data, err := s.runPython("gguf_runtimes.py", src, out)
-		if err != nil {
-			t.Fatalf("%s: %v", k, err)
+		g.add("demo", k, "portable", filepath.Join(dir, "model-"+k+".gguf"))
+	}
+	rows := g.run(s.python)
+	g.judge(rows)
+	for _, r := range rows {
+		if !r.Identical && strings.HasPrefix(r.Runtime, "transformers") {
+			t.Errorf("%s: other logits in %s", r.format, r.Runtime)
 		}
-		for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
-			var r struct {
-				Runtime   string
-				Identical bool
-			}
-			if err := json.Unmarshal(line, &r); err != nil {
-				t.Fatalf("%v in %s", err, line)
-			}
-			t.Logf("%s: %s", k, line)
-			if r.Runtime == "transformers" && !r.Identical {
-				t.Errorf("%s: other logits in %s", k, r.Runtime)
+	}
+	ggufReport(t, rows)
+}
+
+// ggufFormats are what llama.cpp's quantiser makes of a small model; those of
+// blocks of 256 need its widths to be multiples of that.
+var (
+	ggufFormats = []string{"F32", "BF16", "F16", "Q8_0", "Q4_0"}
+	ggufWide    = append(ggufFormats, "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ3_S", "IQ4_NL", "IQ4_XS", "MXFP4", "TQ1_0", "TQ2_0")
+)
+
+// TestLlamaCpp: llama.cpp itself gives the same tokens and logits for files that
+// its own quantiser wrote and for their seals. Building llama-cpp-python takes a
+// quarter of an hour, so it is only used where there is one.
+func TestLlamaCpp(t *testing.T) {
+	s := needPython(t)
+	python := os.Getenv("NEUROSEAL_LLAMA_PYTHON")
+	if python == "" {
+		python = s.python
+	}
+	if out, err := exec.Command(python, "-c", "import llama_cpp").CombinedOutput(); err != nil {
+		t.Skipf("%s has no llama-cpp-python (%v: %.200s); NEUROSEAL_LLAMA_PYTHON names an interpreter that has", python, err, out)
+	}
+	dir := t.TempDir()
+	corpus := filepath.Join(dir, "text")
+	if err := os.WriteFile(corpus, text.Generate("tales", 1, 2_000_000), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	specimens := filepath.Join("..", "arena", "specimen", "models")
+	run := func(python string, args ...string) {
+		t.Helper()
+		if _, err := output(exec.CommandContext(t.Context(), python, args...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(s.python, "gguf_train.py", corpus, filepath.Join(dir, "wide"), "300")
+	run(s.python, "gguf_models.py", dir, dir, "wide")
+	run(s.python, "gguf_models.py", specimens, dir, "llama-tied", "qwen3", "mixtral")
+	g := &ggufSeals{t: t, s: s, rows: map[string]ggufRow{}}
+	for _, model := range []string{"wide", "llama-tied", "qwen3", "mixtral"} {
+		formats, made := ggufFormats, filepath.Join(dir, "quantised-"+model)
+		if model == "wide" {
+			formats = ggufWide
+		}
+		run(python, append([]string{"gguf_quantise.py", filepath.Join(dir, model+".gguf"), made}, formats...)...)
+		for _, f := range formats {
+			g.add(model, f, "portable", filepath.Join(made, f+".gguf"))
+			if model == "wide" {
+				g.add(model, f, "strong", filepath.Join(made, f+".gguf"))
+				g.add(model, f, "max", filepath.Join(made, f+".gguf"))
 			}
 		}
+	}
+	rows := g.run(python)
+	g.judge(rows)
+	for _, r := range g.refused {
+		if f := r.format; f == "F32" || f == "BF16" {
+			t.Errorf("%s %s is refused: %s", f, r.profile, r.Error)
+		}
+	}
+	ggufReport(t, append(rows, g.refused...))
+}
+
+// ggufReport adds rows to the second table of docs/runtimes.md.
+func ggufReport(t *testing.T, rows []ggufRow) {
+	t.Helper()
+	path := os.Getenv("GGUF_REPORT")
+	if path == "" {
+		return
+	}
+	var b strings.Builder
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		b.WriteString("| Runtime | Model | Format | Profile | Coverage | Logits | Greedy tokens | Two runs of the original |\n|---|---|---|---|---|---|---|---|\n")
+	}
+	for _, r := range rows {
+		if r.Runtime == "" {
+			fmt.Fprintf(&b, "| | %s | %s | %s | refused: %s | | | |\n", r.model, r.format, r.profile, strings.ReplaceAll(r.Error, "|", "/"))
+			continue
+		}
+		logits, tokens, rerun := "identical", "the same", "identical"
+		if !r.Identical {
+			logits = fmt.Sprintf("differ by %.2g of %.2g", r.Difference, r.Largest)
+		}
+		if !r.Same {
+			tokens = "others"
+		}
+		if r.Rerun != 0 {
+			rerun = fmt.Sprintf("differ by %.2g", r.Rerun)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.1f%% | %s | %s | %s |\n", r.Runtime, r.model, r.format, r.profile, 100*r.coverage, logits, tokens, rerun)
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(b.String()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/neuroseal/neuroseal/probe"
 )
 
+// variance begins the names of weights that are never negative.
+const variance = "variance"
+
 // grower builds a random network of values [tokens,width].
 type grower struct {
 	*graph.Builder

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -83,6 +84,9 @@ func (n *network) fill(r *rand.Rand) {
 			if r.IntN(20) > 0 {
 				v[j] = float32(r.NormFloat64() * level)
 			}
+			if strings.HasPrefix(x.Name, variance) {
+				v[j] = max(v[j], -v[j])
+			}
 		}
 		n.w[x.Name] = v
 	}
@@ -149,7 +153,7 @@ func drawFacts(rt *rapid.T, n network) Facts {
 		x := TensorFacts{DType: d, Any: r.IntN(20) > 0, Max: r.IntN(14) - 10, Subnormal: r.IntN(20) == 0}
 		x.Min = x.Max - r.IntN(20)
 		x.MinNormal16, x.Has16 = max(x.Min, fp16MinNormal), len(t.Shape) == 1
-		x.Bound = WeightBound{float64(x.Max + 1), float64(x.Max + 4), float64(x.Max + 6)}
+		x.Bound = WeightBound{Max: float64(x.Max + 1), RowL2: float64(x.Max + 4), L2: float64(x.Max + 6)}
 		f.Tensors[t.Name] = x
 	}
 	for range n.g.Nodes {

@@ -107,74 +107,96 @@ func shiftWeight(steps int, exact bool) float64 {
 	return w
 }
 
-// tally counts differences, in steps, by the number of exponents that were
-// equally likely.
-type tally map[int]map[int]int
+// bin counts classes with the same difference, in steps, and the same number of
+// equally likely exponents.
+type bin struct{ n, d, k int }
 
-func (t tally) add(n, d int) {
-	if t[n] == nil {
-		t[n] = map[int]int{}
+// tally is the bins of some classes, in order of n and d.
+type tally []bin
+
+// countBins counts pairs of n and d; it reorders them.
+func countBins(list [][2]int) tally {
+	slices.SortFunc(list, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) })
+	var t tally
+	for _, x := range list {
+		if k := len(t) - 1; k >= 0 && t[k].n == x[0] && t[k].d == x[1] {
+			t[k].k++
+		} else {
+			t = append(t, bin{x[0], x[1], 1})
+		}
 	}
-	t[n][d]++
+	return t
 }
 
 // shiftsTried bounds the shifts that are summed over: what is left out makes
 // the evidence smaller, which is safe.
-const shiftsTried = 12
+const shiftsTried = 8
 
-// shifts returns the likeliest ones: where most differences lie, and zero.
+// shifts returns the likeliest ones: zero, and where most differences lie.
 func (t tally) shifts() []int {
-	all := map[int]int{}
-	for _, ds := range t {
-		for d, k := range ds {
-			all[d] += k
+	out := []int{0}
+	if len(t) == 0 {
+		return out
+	}
+	lo, hi := t[0].d, t[0].d
+	for _, b := range t {
+		lo, hi = min(lo, b.d), max(hi, b.d)
+	}
+	if hi-lo > maxSpan {
+		return out // no seal is as wide
+	}
+	count := make([]int, hi-lo+3) // with a margin of one
+	for _, b := range t {
+		count[b.d-lo+1] += b.k
+	}
+	near := make([]int, hi-lo+1)
+	for i := range near {
+		near[i] = 2*count[i+1] + count[i] + count[i+2]
+		if count[i+1] == 0 || lo+i == 0 {
+			near[i] = 0
 		}
 	}
-	near := func(d int) int { return 2*all[d] + all[d-1] + all[d+1] }
-	out := []int{0}
 	for len(out) < shiftsTried {
-		best, most := 0, 0
-		for d := range all {
-			if k := near(d); !slices.Contains(out, d) && (k > most || k == most && d < best) {
-				best, most = d, k
+		best := 0
+		for i, k := range near {
+			if k > near[best] {
+				best = i
 			}
 		}
-		if most == 0 {
+		if near[best] == 0 {
 			break
 		}
-		out = append(out, best)
+		out = append(out, lo+best)
+		near[best] = 0
 	}
 	return out
 }
 
+// maxSpan bounds differences between a group's classes, in steps.
+const maxSpan = 1 << 16
+
 // evidence returns, for every setting, log2 of the ratio averaged over shifts.
 func (t tally) evidence(tb tables, exact bool) []float64 {
-	type bin struct {
-		table []*[2*reach + 2]float64
-		d     int
-		k     float64
+	tabled := make([][]*[2*reach + 2]float64, len(t))
+	for i, b := range t {
+		tabled[i] = tb.of(b.n)
 	}
-	var bins []bin
-	for n, ds := range t {
-		for d, k := range ds {
-			bins = append(bins, bin{tb.of(n), d, float64(k)})
-		}
-	}
-	slices.SortFunc(bins, func(a, b bin) int { return cmp.Or(cmp.Compare(a.d, b.d), cmp.Compare(a.table[0][0], b.table[0][0])) })
 	out := make([]float64, len(settings))
 	for i := range out {
 		out[i] = math.Inf(-1)
 	}
+	at := make([]int, len(t))
 	for _, s := range t.shifts() {
 		w := math.Log2(shiftWeight(s, exact))
+		for k, b := range t {
+			if at[k] = b.d - s + reach; at[k] < 0 || at[k] > 2*reach {
+				at[k] = 2*reach + 1
+			}
+		}
 		for i := range settings {
 			sum := w
-			for _, b := range bins {
-				at := b.d - s + reach
-				if at < 0 || at > 2*reach {
-					at = 2*reach + 1
-				}
-				sum += b.k * b.table[i][at]
+			for k, b := range t {
+				sum += float64(b.k) * tabled[k][i][at[k]]
 			}
 			out[i] = addLog2(out[i], sum)
 		}

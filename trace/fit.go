@@ -18,7 +18,7 @@ type fitted struct {
 
 // Limits of fit.
 const (
-	fewest   = 3    // numbers that a row or column is judged by
+	fewest   = 3    // numbers that a row or column is judged by, if it has as many
 	fewShare = 0.04 // of a row's places that hold one, at least
 	within   = 0.5  // bits around its row's and column's size that an element agrees with them
 	rounds   = 3    // of refining
@@ -87,7 +87,7 @@ func sizeOf(scratch []float64, quantile float64, n int, at func(int) float64) fl
 			scratch = append(scratch, v)
 		}
 	}
-	if len(scratch) < fewest || float64(len(scratch)) < fewShare*float64(n) {
+	if len(scratch) < min(fewest, n) || float64(len(scratch)) < fewShare*float64(n) {
 		return missing
 	}
 	return finite(nth(scratch, int(quantile*float64(len(scratch)-1))))

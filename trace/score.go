@@ -237,35 +237,30 @@ func tallyOf(units []unit, exact bool) tally {
 		}
 		centre = known(medianKnown(list))
 	}
-	t := tally{}
+	var list [][2]int
 	for _, u := range units {
 		for _, v := range u.values {
-			t.add(v.n, int(math.Round((v.diff-centre)*resolution)))
+			list = append(list, [2]int{v.n, int(math.Round((v.diff - centre) * resolution))})
 		}
 	}
-	return t
+	return countBins(list)
 }
 
 // count adds up how many classes agree with the key, each group at its best
 // shift.
 func (c *candidate) count(t tally) {
-	best, all := 0, 0
+	best := 0
 	for _, s := range t.shifts() {
 		k := 0
-		for _, ds := range t {
-			for d, m := range ds {
-				if d-s >= -resolution/2 && d-s < resolution/2 {
-					k += m
-				}
+		for _, b := range t {
+			if d := b.d - s; d >= -resolution/2 && d < resolution/2 {
+				k += b.k
 			}
 		}
 		best = max(best, k)
 	}
-	for _, ds := range t {
-		for _, m := range ds {
-			all += m
-		}
+	for _, b := range t {
+		c.classes += b.k
 	}
-	c.classes += all
 	c.matched += best
 }

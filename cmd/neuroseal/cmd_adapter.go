@@ -137,7 +137,19 @@ func (o *adapterOptions) sealed(ctx context.Context, s *sources) (string, error)
 		return o.Sealed, err
 	}
 	if ref.Path == "" {
+		src, err := s.open(ctx, o.Sealed)
+		if err != nil {
+			return "", err
+		}
+		if src.path != "" { // in the cache as a whole
+			return src.path, nil
+		}
+		if src.remote != nil {
+			if err := mustBeSealed(src.remote); err != nil {
+				return "", err
+			}
+		}
 		ref.Path = manifest.Name
 	}
-	return s.local(ctx, ref.String(), mustBeSealed)
+	return s.local(ctx, ref.String(), nil)
 }

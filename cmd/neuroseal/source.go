@@ -124,7 +124,9 @@ func remoteOf(ctx context.Context, plan *hub.Plan) (*neuroseal.Remote, error) {
 		Files: files,
 		Sum:   func(name string) string { return find(name).Sum() },
 		Here:  func(name string) bool { return repo.Cached(find(name)) },
-		Fetch: func(ctx context.Context, name, path string) error { return repo.Fetch(ctx, find(name), path) },
+		Fetch: func(ctx context.Context, name, path string, also func() io.Writer) error {
+			return repo.Fetch(ctx, find(name), path, also)
+		},
 	}, nil
 }
 

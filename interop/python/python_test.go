@@ -162,13 +162,20 @@ func TestWheel(t *testing.T) {
 	}
 }
 
-// moduleTest uses what was installed: a round with a password, which a wrong one
-// does not open.
+// moduleTest uses what was installed: every option that the functions name is the
+// command's; a round with a password, which a wrong one does not open.
 const moduleTest = `
-import os, sys, neuroseal
+import inspect, os, re, subprocess, sys, neuroseal
 model, out = sys.argv[1], sys.argv[2]
 assert neuroseal.command().startswith(sys.prefix), neuroseal.command()
 assert neuroseal.version()["version"] == neuroseal.__version__
+other = {"recipients": "recipient", "recipients_files": "recipients-file", "registry_recipients": "registry-recipient", "identities": "identity"}
+for verb in ("lock", "unlock", "verify", "inspect", "undo"):
+    help = subprocess.run([neuroseal.command(), verb, "--help"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    for name in list(inspect.signature(getattr(neuroseal, verb)).parameters):
+        if name not in ("src", "dst", "sealed", "path", "progress", "extra"):
+            flag = "--" + other.get(name, name.replace("_", "-"))
+            assert re.search(flag + r"\b", help), (verb, flag)
 sealed = neuroseal.lock(model, out + "/-sealed", profile="max", password="p\r\n")
 assert sealed.seal_id and sealed.keyslots and sealed.key_file is None and sealed.coverage > 0.9
 assert neuroseal.verify(sealed.output, against=model, run=True).bit_exact_forward

@@ -68,6 +68,19 @@ def stage(folder: Path, into: Path) -> None:
                 _link(Path(here) / name, into / rel / name)
 
 
+def staging(checkpoint: Path) -> Path:
+    """Where a checkpoint is staged: beside it, so that links can be made, and under
+    a name that trainers neither rotate nor resume from nor upload."""
+    return checkpoint.with_name(f"_sealing-{checkpoint.name}")
+
+
+def clear(run: Path) -> None:
+    """Removes what a run that was killed had staged: the links keep checkpoints
+    on the disk that are long rotated away."""
+    for left in run.glob("_sealing-checkpoint-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def sealed_steps(output: Path) -> list[int]:
     """The steps whose sealed checkpoints lie in ``output``, in the order in which
     they were sealed."""

@@ -26,6 +26,8 @@ def lock(
     recipients: Iterable[str] = (),
     recipients_files: Iterable[StrPath] = (),
     label: str | None = None,
+    registry: StrPath | None = None,
+    registry_recipients: Iterable[str] = (),
     password: str | None = None,
     password_file: StrPath | None = None,
     password_command: str | None = None,
@@ -35,8 +37,14 @@ def lock(
     permute: bool = False,
     signs: bool = False,
     sign: StrPath | None = None,
+    sign_cert: StrPath | None = None,
+    sign_chain: Iterable[StrPath] = (),
+    sign_password_file: StrPath | None = None,
+    sign_password_command: str | None = None,
     graph: StrPath | None = None,
     card: StrPath | None = None,
+    no_card: bool = False,
+    no_metadata: bool = False,
     force: bool = False,
     dry_run: bool = False,
     allow_unsealed: bool = False,
@@ -44,7 +52,8 @@ def lock(
     progress: ProgressOption = None,
     extra: Sequence[str] = (),
 ) -> LockResult:
-    """Seals the checkpoint ``src`` into the new folder ``dst``.
+    """Seals the checkpoint ``src`` into the new folder ``dst``. ``src`` is a folder, a
+    file or a model on the hub (org/name); a token is taken from HF_TOKEN.
 
     ``profile`` is portable (the default), strong or max. The key: with ``key_file``
     that one, so that the same input gives the same bytes; otherwise a new random
@@ -65,6 +74,8 @@ def lock(
         recipient=_list(recipients, "recipients"),
         recipients_file=_list(recipients_files, "recipients_files"),
         label=label,
+        registry=registry,
+        registry_recipient=_list(registry_recipients, "registry_recipients"),
         password_file=password_file,
         password_command=password_command,
         detached_key=detached_key,
@@ -73,8 +84,14 @@ def lock(
         permute=permute,
         signs=signs,
         sign=sign,
+        sign_cert=sign_cert,
+        sign_chain=_list(sign_chain, "sign_chain"),
+        sign_password_file=sign_password_file,
+        sign_password_command=sign_password_command,
         graph=graph,
         card=card,
+        no_card=no_card,
+        no_metadata=no_metadata,
         force=force,
         dry_run=dry_run,
         allow_unsealed=allow_unsealed,
@@ -133,12 +150,18 @@ def verify(
     password_command: str | None = None,
     detached_key: StrPath | None = None,
     find_key: bool = False,
+    signature: StrPath | None = None,
+    public_key: StrPath | None = None,
+    cert_roots: Iterable[StrPath] = (),
+    at: str | None = None,
+    allow_symlinks: bool = False,
     graph: StrPath | None = None,
     progress: ProgressOption = None,
     extra: Sequence[str] = (),
 ) -> VerifyResult:
     """Checks that ``sealed`` computes what the original does: its files, with
-    ``against`` or a key every weight, with ``run`` both networks' outputs.
+    ``against`` or a key every weight, with ``run`` both networks' outputs, and with
+    ``public_key`` or ``cert_roots`` the signature.
 
     Raises Mismatch if anything is not as it should be; the exception's ``result``
     is the VerifyResult that says what.
@@ -153,6 +176,11 @@ def verify(
         password_command=password_command,
         detached_key=detached_key,
         find_key=find_key,
+        signature=signature,
+        public_key=public_key,
+        cert_roots=_list(cert_roots, "cert_roots"),
+        at=at,
+        allow_symlinks=allow_symlinks,
         graph=graph,
     )
     from ._errors import NeuroSealError

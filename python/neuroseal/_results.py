@@ -64,6 +64,7 @@ class LockResult(_Report):
     """The file that holds the seal's key; None if keyslots open the seal."""
     detached_key: Path | None = None
     keyslots: list[str] = field(default_factory=list)
+    signature: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class VerifyResult(_Report):
     bit_exact_algebra: bool | None = None
     bit_exact_forward: bool | None = None
     key_ok: bool | None = None
+    signature: dict[str, Any] | None = None
+    """What the signature says, if it was asked for: ``ok``, ``signer``, …"""
     mismatches: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

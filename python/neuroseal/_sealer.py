@@ -66,12 +66,12 @@ class Sealer:
         """Seals a checkpoint, or begins to. The sealed one of step ``protect``
         stays, whatever ``keep`` says."""
         self.wait()  # one at a time: checkpoints must not pile up
-        staged = checkpoint.with_name(f"_sealing-{checkpoint.name}")
+        staged = _checkpoints.staging(checkpoint)
         try:
             _checkpoints.check(checkpoint)
             if (self.output / checkpoint.name).resolve() == checkpoint.resolve():
                 raise UsageError(f"{self.output} holds the checkpoints themselves", hint="name another folder for the sealed ones")
-            shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(staged, ignore_errors=True)
             _checkpoints.stage(checkpoint, staged)
         except _checkpoints.AdapterOnly as e:
             if not self._told_adapter:

@@ -16,6 +16,7 @@ try:
 except ImportError as e:
     raise ImportError("NeuroSealCallback needs transformers: pip install transformers") from e
 
+from ._checkpoints import clear
 from ._commands import StrPath
 from ._errors import UsageError
 from ._results import LockResult
@@ -114,6 +115,7 @@ class NeuroSealCallback(TrainerCallback):
             raise UsageError(f"{output} is where the Trainer puts its checkpoints", hint="name another folder for the sealed ones")
         sealer = Sealer(output, options=self._lock_options, **self._sealer_options)
         sealer.prepare()
+        clear(run)
         sealer.results, sealer.failures = self.results, self.failures
         self._sealer = sealer
 

@@ -238,6 +238,11 @@ class CallbackTest(SealingTest):
         self.assertEqual(sorted(c.results), [2, 4, 6])
         self.assertEqual(self.locks()[0][2:5], ["--profile=max", f"--key-file={self.run_folder / '_sealed.key'}", "--include=ffn"])
 
+    def test_after_a_kill(self):
+        write(self.run_folder / "_sealing-checkpoint-1", MODEL)
+        self.train(self.Callback())
+        self.assertEqual(list(self.run_folder.glob("_sealing*")), [])
+
     def test_end(self):
         self.assertEqual(self.train(self.Callback(when="end")), ["checkpoint-6"])
 

@@ -53,6 +53,7 @@ class ArgumentsTest(CommandTest):
         for call, want in (
             (lambda: neuroseal.unlock("a", "b", identities=["i"], legacy_static=100), ["unlock", "--json", "--identity=i", "--legacy-static=100.0", "--", "a", "b"]),
             (lambda: neuroseal.verify("a", against="b", run=True, find_key=True), ["verify", "--json", "--against=b", "--run", "--find-key", "--", "a"]),
+            (lambda: neuroseal.verify("a", public_key="p", cert_roots=["r"], at="2026-01-01"), ["verify", "--json", "--public-key=p", "--cert-roots=r", "--at=2026-01-01", "--", "a"]),
             (lambda: neuroseal.inspect("a", detect=True), ["inspect", "--json", "--detect", "--", "a"]),
             (lambda: neuroseal.undo("a", "b", no_key=True), ["undo", "--json", "--no-key", "--", "a", "b"]),
             (lambda: neuroseal.version(), ["version", "--json", "--"]),

@@ -98,7 +98,7 @@ var (
 
 // steps of every fine-tuning, of 256 tokens each. Gradients are not clipped: the
 // norm of a sealed model's is not finite.
-const steps = 50
+const steps = 40
 
 // tune fine-tunes the copy and stores it as it was stored.
 func tune(what train.Trainable, method train.Method, lr float64) func(context.Context, *study, string, int, *string) (string, error) {

@@ -38,7 +38,7 @@ var models = []model{
 	{"llama-tied", "arena/specimen/models/llama-tied", "Llama, tied head, width 128", 1},
 	{"qwen3", "arena/specimen/models/qwen3", "Qwen3, width 128", 1},
 	{"mixtral", "arena/specimen/models/mixtral", "Mixtral, 4 experts, width 128", 1},
-	{"wide", "", "Llama, width 256, briefly trained", 2},
+	{"wide", "", "Llama, width 256, briefly trained", 1},
 }
 
 var profiles = []seal.Profile{seal.Portable, seal.Strong, seal.Max}
