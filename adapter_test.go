@@ -208,6 +208,21 @@ func TestAdapterManifestAlone(t *testing.T) {
 	}
 	sameFolder(t, outs[0], outs[1])
 	sameFolder(t, outs[0], outs[2])
+
+	// Of a permuted seal, the weights' places are in their own files.
+	p := sealedFixture(t, "llama", LockOptions{Profile: seal.Max, Permute: true})
+	c := AdapterOptions{Source: src, Output: filepath.Join(t.TempDir(), "out"), Sealed: filepath.Join(p.Output, manifest.Name), Key: fixedKey(p.Key)}
+	_, err = ConvertAdapter(context.Background(), c)
+	refused(t, err, fault.Unsupported, "permuted", "folder")
+
+	// Weights beside the manifest that are not those that it records.
+	wrong := sealedFixture(t, "llama-mqa", LockOptions{})
+	if err := os.WriteFile(filepath.Join(wrong.Output, manifest.Name), data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.Sealed, c.Key = wrong.Output, fixedKey(o.Key)
+	_, err = ConvertAdapter(context.Background(), c)
+	refused(t, err, fault.Mismatch, "has another shape")
 }
 
 // TestAdapterJoined: an adapter of the parameters that transformers makes of

@@ -310,7 +310,8 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 	if f.Eps, err = l.m.epsilons(l.sol.Eps); err != nil {
 		return err
 	}
-	r := seal.Request{Profile: l.o.Profile, Select: l.o.selects}
+	held := l.held()
+	r := seal.Request{Profile: l.o.Profile, Select: func(g gauge.Group) bool { return l.o.selects(g) && held[g.ID] == "" }}
 	if l.o.Scale != 0 || l.o.Profile == seal.Portable {
 		if l.man.Scale == 0 {
 			l.man.Scale = DefaultScale
@@ -325,6 +326,11 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 	ranges, err := seal.Allocate(f, r)
 	if err != nil {
 		return fault.Wrap(fault.Unsupported, err, "choosing exponents")
+	}
+	for i, g := range ranges.Groups {
+		if why := held[g.ID]; why != "" && l.o.selects(l.sol.Groups[i]) {
+			ranges.Why[i] = why
+		}
 	}
 	l.signs(ranges.Groups)
 	l.seal.Groups = ranges.Groups

@@ -65,6 +65,7 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 			WithHint("what is complete stays in %s; the same command goes on", f.dir)
 	}
 	if err != nil {
+		s.o.notice("what was downloaded stays in " + f.dir + " for the next run")
 		return nil, err
 	}
 	return res, (&finisher{locker: l, f: f}).discard()
@@ -260,4 +261,10 @@ func (l *locker) sameOriginal(shard, sum string) error {
 	}
 	return fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", shard, sum, l.remote.Sum(shard), l.remote.Name).
 		WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
+}
+
+func (o *LockOptions) notice(msg string) {
+	if o.Notice != nil {
+		o.Notice(msg)
+	}
 }

@@ -16,7 +16,7 @@ func (l *locker) signs(groups []seal.Group) {
 	if !l.o.Signs {
 		return
 	}
-	coded := map[int]bool{}
+	held, coded := l.held(), map[int]bool{}
 	for i := range l.stored.Tensors {
 		t := &l.stored.Tensors[i]
 		if l.plain(t.Name) {
@@ -27,7 +27,7 @@ func (l *locker) signs(groups []seal.Group) {
 		}
 	}
 	for i, g := range l.sol.Groups {
-		groups[i].Signs = g.Flip && g.Classes > 0 && !coded[i] && l.o.selects(g)
+		groups[i].Signs = g.Flip && g.Classes > 0 && !coded[i] && l.o.selects(g) && held[g.ID] == ""
 	}
 }
 

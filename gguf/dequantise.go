@@ -163,11 +163,18 @@ func sixBits(p []byte) (scale, least [8]float32) {
 func dequantise4K(dst []float32, b []byte) {
 	d, dmin := f16(b, 0), f16(b, 2)
 	scale, least := sixBits(b[4:16])
+	var coef [16]float32 // scale and least number of each run of 32 elements
+	for i := range scale {
+		coef[2*i], coef[2*i+1] = d*scale[i], dmin*least[i]
+	}
+	if haveAsm {
+		runs4K(&dst[:256][0], &b[16:144][0], &coef[0], 4)
+		return
+	}
 	var low, high [16]float32 // the numbers that codes stand for
 	for c := range 4 {
-		dl, ml, dh, mh := d*scale[2*c], dmin*least[2*c], d*scale[2*c+1], dmin*least[2*c+1]
 		for q, x := range digits {
-			low[q], high[q] = float32(dl*x)-ml, float32(dh*x)-mh
+			low[q], high[q] = float32(coef[4*c]*x)-coef[4*c+1], float32(coef[4*c+2]*x)-coef[4*c+3]
 		}
 		first, second := (*[32]float32)(dst[64*c:]), (*[32]float32)(dst[64*c+32:])
 		for j, q := range (*[32]byte)(b[16+32*c:]) {

@@ -23,7 +23,7 @@ def quantise(source, target, kind):
         return
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + NAMES.get(kind, kind))
-    params.nthread = 2
+    params.nthread = 1
     params.pure = kind in PURE
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     if code:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 PROMPTS = ["Once upon a time there was ", "The old king said to his daughter: ", "ab", "In the forest, 17 "]
-GREEDY = 24
+GREEDY = 16
 
 
 def tokens(text):
@@ -32,9 +32,11 @@ def with_transformers(path):
     with torch.no_grad():
         for prompt in PROMPTS:
             ids.append(tokens(prompt))
-            logits.append(model(torch.tensor([ids[-1]])).logits[0].numpy())
+            out = model(torch.tensor([ids[-1]]), use_cache=True)
             for _ in range(GREEDY):
-                ids[-1].append(int(model(torch.tensor([ids[-1]])).logits[0, -1].argmax()))
+                logits.append(out.logits[0].numpy())
+                ids[-1].append(int(out.logits[0, -1].argmax()))
+                out = model(torch.tensor([ids[-1][-1:]]), past_key_values=out.past_key_values, use_cache=True)
     return np.concatenate(logits), ids
 
 
@@ -42,7 +44,7 @@ def llama_cpp_with(**options):
     def run(path):
         from llama_cpp import Llama
 
-        model = Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=2, **options)
+        model = Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1, n_threads_batch=1, **options)
         logits, ids = [], []
         for prompt in PROMPTS:
             model.reset()

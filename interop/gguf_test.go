@@ -73,6 +73,7 @@ func (g *ggufSeals) add(model, format, profile, src string) {
 func (g *ggufSeals) run(python string) []ggufRow {
 	g.t.Helper()
 	cmd := exec.CommandContext(g.t.Context(), python, append([]string{"gguf_runtimes.py"}, g.args...)...)
+	cmd.Env = append(os.Environ(), "OMP_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1") // threads that wait for each other are slow beside others' work
 	data, err := output(cmd)
 	var rows []ggufRow
 	for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
@@ -170,7 +171,9 @@ func TestLlamaCpp(t *testing.T) {
 	specimens := filepath.Join("..", "arena", "specimen", "models")
 	run := func(python string, args ...string) {
 		t.Helper()
-		if _, err := output(exec.CommandContext(t.Context(), python, args...)); err != nil {
+		cmd := exec.CommandContext(t.Context(), python, args...)
+		cmd.Env = append(os.Environ(), "OMP_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1")
+		if _, err := output(cmd); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -102,7 +102,8 @@ def conversion(model):
     with log:
         leaves = {k: [log.name(v), list(v.shape)] for k, v in disk.items()}
         for name, group in groups.items():
-            made.update(group.convert(name, model=model, config=model.config))
+            new = group.convert(name, model=model, config=model.config)
+            made.update(new[0] if isinstance(new, tuple) else new)  # transformers 5.0 adds its errors
         weights = {k: log.name(v[0] if isinstance(v, list) else v) for k, v in made.items()}
     return {"leaves": leaves, "nodes": log.nodes, "weights": weights}
 

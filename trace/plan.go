@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 
 	"github.com/neuroseal/neuroseal/gauge"
@@ -16,7 +17,7 @@ type plan struct {
 	tensors map[string]*gauge.Tensor
 	places  gauge.Permutations // what changed places
 	moved   map[string][]gauge.PermutedAxis
-	digest  string // equal plans without permutations have equal ones
+	digest  [32]byte // the same for equal plans
 }
 
 // planOf decodes a manifest's plan.
@@ -54,11 +55,11 @@ func planOf(m *manifest.Manifest) (*plan, error) {
 	for i := range p.Tensors {
 		p.tensors[p.Tensors[i].Name] = &p.Tensors[i]
 	}
-	raw, err := json.Marshal([]any{m.Groups, m.Tensors})
+	raw, err := json.Marshal([]any{m.Groups, m.Tensors, m.Permute})
 	if err != nil {
 		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
 	}
-	p.digest = string(raw)
+	p.digest = sha256.Sum256(raw)
 	return p, p.permuted(m)
 }
 

@@ -132,7 +132,7 @@ type tracer struct {
 // survey looks at all weights that some registered seal moves.
 func (t *tracer) survey(ctx context.Context) error {
 	all := map[string]piece{}
-	entries, last := 0, ""
+	entries, last := 0, [32]byte{}
 	err := t.o.Registry.Each(func(e *Entry) error {
 		entries++
 		p, err := planOf(e.Manifest)
@@ -184,7 +184,7 @@ func (t *tracer) survey(ctx context.Context) error {
 // have the same.
 type layoutsKept struct {
 	mu      sync.Mutex
-	digest  string
+	digest  [32]byte
 	layouts []layout
 }
 
@@ -205,7 +205,7 @@ func (t *tracer) scores(ctx context.Context) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	measured := map[string]bool{}
+	measured := map[[32]byte]bool{}
 	err := t.o.Registry.Each(func(e *Entry) error {
 		if err := ctx.Err(); err != nil {
 			return fault.Wrap(fault.Interrupted, err, "")

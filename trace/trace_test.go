@@ -2,6 +2,7 @@ package trace_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
+	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/seal"
 	"github.com/neuroseal/neuroseal/trace"
 	"github.com/neuroseal/neuroseal/trace/tracetest"
@@ -208,6 +210,30 @@ func TestQ4K(t *testing.T) {
 		r := c.trace(t, file, wide)
 		if m := r.Matches[0]; m.Agreeing < m.Classes*9/10 {
 			t.Errorf("profile %s: %d of %d agree", p, m.Agreeing, m.Classes)
+		}
+	}
+}
+
+// TestRegisterFirst: an entry is there before its copy is, and its error leaves
+// no copy.
+func TestRegisterFirst(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "copy")
+	refused := errors.New("refused")
+	for _, want := range []error{refused, nil} {
+		called := 0
+		_, err := neuroseal.Lock(context.Background(), neuroseal.LockOptions{
+			Source: demo, Output: dst, Key: keyOf(1), NoCard: true,
+			Register: func(m *manifest.Manifest) error {
+				called++
+				if _, err := os.Stat(dst); err == nil || m.SealID == "" || m.Verify(keyOf(1)) != nil {
+					t.Errorf("registered too late, or incomplete: %v, %q", err, m.SealID)
+				}
+				return want
+			},
+		})
+		_, serr := os.Stat(dst)
+		if !errors.Is(err, want) || called != 1 || (serr == nil) != (want == nil) {
+			t.Errorf("%v, %d calls, %v", err, called, serr)
 		}
 	}
 }

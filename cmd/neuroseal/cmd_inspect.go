@@ -55,7 +55,7 @@ With --detect the weights are read and searched for traces of a seal.`,
 		o.Path, o.Profile = args[0], seal.Profile(profile)
 		return runInspect(cmd.Context(), u, o)
 	}
-	return mayExit(cmd, fault.Mismatch, fault.Unsupported, fault.Interrupted)
+	return mayExit(cmd, fault.Mismatch, fault.Unsupported, fault.NoSpace, fault.Interrupted)
 }
 
 func runInspect(ctx context.Context, u *ui.UI, o inspectOptions) error {

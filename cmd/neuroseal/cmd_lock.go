@@ -256,6 +256,7 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 		}
 	}
 	k.tell(u)
+	o.Registry.tell(u)
 	return out, nil
 }
 

@@ -69,7 +69,7 @@ option or --detached-key, or --find-key, which looks where unlock looks (SEALED.
 		o.Sealed = args[0]
 		return runVerify(cmd.Context(), u, o)
 	}
-	return mayExit(cmd, fault.NotSealed, fault.WrongKey, fault.Mismatch, fault.Unsupported, fault.Interrupted)
+	return mayExit(cmd, fault.NotSealed, fault.WrongKey, fault.Mismatch, fault.Unsupported, fault.NoSpace, fault.Interrupted)
 }
 
 // verifyJSON is what verify --json prints.

@@ -100,6 +100,13 @@ func (o *lockOptions) openRegistry(u *ui.UI, key keys.SealKey) error {
 	return nil
 }
 
+// tell says that the copy is registered.
+func (r *registryOptions) tell(u *ui.UI) {
+	if r.entry != nil {
+		u.Note("registered in %s, which holds the keys of all copies: keep it as you keep keys", r.Dir)
+	}
+}
+
 // withdraw takes the entry back of a copy that did not come to be.
 func (r *registryOptions) withdraw(u *ui.UI) {
 	if r.entry == nil {

@@ -17,7 +17,7 @@ const hubToken = "hf_annannannannannannannannannannannan"
 // TestHubScripts runs the command against a hub of its own per script. $HF_TOKEN
 // is ann's; "hub" looks at the hub and makes it fail.
 func TestHubScripts(t *testing.T) {
-	model, families := fixture(t, "../../internal/demo/model"), fixture(t, "../../arch/testdata")
+	model, families, onnx := fixture(t, "../../internal/demo/model"), fixture(t, "../../arch/testdata"), fixture(t, "../../onnx/testdata")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/hub",
 		Setup: func(env *testscript.Env) error {
@@ -28,6 +28,7 @@ func TestHubScripts(t *testing.T) {
 			env.Values["hub"] = s
 			env.Setenv("MODEL", model)
 			env.Setenv("FAMILIES", families)
+			env.Setenv("ONNX", onnx)
 			env.Setenv("HF_ENDPOINT", s.URL)
 			env.Setenv("HF_HOME", env.WorkDir+"/hf")
 			env.Setenv("HF_TOKEN", hubToken)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -74,7 +75,7 @@ func (s *sources) open(ctx context.Context, operand string) (*source, error) {
 	plan, here, err := s.client.Look(ctx, ref, hub.ResolveOptions{All: s.whole, Beside: companions(ref.Path)})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, orFolder(operand, err)
 	case here != nil:
 		out.path = here.Path
 		return out, nil
@@ -84,6 +85,18 @@ func (s *sources) open(ctx context.Context, operand string) (*source, error) {
 		out.remote, err = remoteOf(ctx, plan)
 	}
 	return out, err
+}
+
+// orFolder tells who meant a folder that it does not exist.
+func orFolder(operand string, err error) error {
+	hint := fault.HintOf(err)
+	if strings.HasPrefix(operand, "hf://") || strings.Contains(hint, "./"+operand) || fault.KindOf(err) != fault.General {
+		return err
+	}
+	if hint != "" {
+		hint += "; "
+	}
+	return fault.Wrap(fault.General, err, "").WithHint("%sthere is no folder ./%s here", hint, operand)
 }
 
 // splitGGUF are the names of the files that a large model in GGUF consists of.

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-from typing import IO, Any, Callable, Mapping, Sequence, Union
+import threading
+from typing import IO, Any, Callable, Iterator, Mapping, Sequence, Union
 
 from . import _binary
 from ._errors import UsageError, of_code
@@ -24,6 +26,7 @@ log = logging.getLogger("neuroseal")
 
 ProgressOption = Union[bool, Callable[[Progress], None], None]
 
+_WAKE = 0.2  # seconds between two looks for Ctrl-C
 _PASSWORD_LIMIT = 1 << 15  # bytes; a pipe holds them, so that writing cannot block
 
 
@@ -81,17 +84,36 @@ def _watch(process: subprocess.Popen[bytes], secret: bytes | None, listen: Calla
     try:
         if secret is not None:
             _give(process, secret)
-        assert process.stderr is not None
-        for line in process.stderr:
+        for line in _lines(process):
             _hear(line, failure, listen)
         return failure, process.wait()
     except BaseException:
         # Ctrl-C, or an exception of the caller's progress function.
         _interrupt(process)
         raise
-    finally:
-        if process.stderr is not None:
-            process.stderr.close()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """The lines of standard error. They are read in a thread: Ctrl-C does not wake
+    a thread that reads, on Windows never, elsewhere not if it comes just before."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stderr is not None
+        with process.stderr as stream:
+            for line in stream:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name="neuroseal stderr", daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=_WAKE)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        yield line
 
 
 def _give(process: subprocess.Popen[bytes], secret: bytes) -> None:
@@ -111,8 +133,6 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
         except OSError:
             pass  # it ended meanwhile
     try:
-        if process.stderr is not None:
-            process.stderr.read()  # a full pipe would keep it from ending
         process.wait()
     except KeyboardInterrupt:  # the user insists
         process.kill()
