@@ -1,7 +1,6 @@
 package arch
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/neuroseal/neuroseal/graph"
@@ -80,24 +79,10 @@ func (m *model) clamped(x graph.ID, name string, e clampedExperts) graph.ID {
 // clampedApart computes experts one by one, of checkpoints that hold gate and
 // up apart.
 func (m *model) clampedApart(x graph.ID, name string, e clampedExperts) graph.ID {
-	if m.needed += 6 * e.router.n; m.needed > len(m.shapes) {
-		m.failf("config.json: its experts need %d tensors and more, but the checkpoint holds %d", m.needed, len(m.shapes))
-		return x
-	}
-	p := m.route(x, name, e.router)
-	var y graph.ID
-	for i := range e.router.n {
-		at := fmt.Sprintf("%s.experts.%d.", name, i)
+	return m.oneByOne(x, name, e.router, 6, name+".experts.", func(at string) graph.ID {
 		gate := m.Clamp(m.linear(x, at+"gate_proj", e.dim, true), math.Inf(-1), e.limit)
 		up := m.Clamp(m.linear(x, at+"up_proj", e.dim, true), -e.limit, e.limit)
 		h := m.Mul(gate, m.Apply(graph.OpSigmoid, m.MulScalar(gate, e.alpha)))
-		h = m.linear(m.Mul(m.AddScalar(up, 1), h), at+"down_proj", m.hidden, true)
-		h = m.Mul(h, m.Slice(p, 1, i, i+1))
-		if i == 0 {
-			y = h
-		} else {
-			y = m.Add(y, h)
-		}
-	}
-	return y
+		return m.linear(m.Mul(m.AddScalar(up, 1), h), at+"down_proj", m.hidden, true)
+	})
 }

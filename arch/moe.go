@@ -21,20 +21,25 @@ var gateUpDown = [3]string{"gate_proj", "up_proj", "down_proj"}
 
 // sparse computes all experts and adds them up by the router's weights.
 func (m *model) sparse(x graph.ID, name string, e experts) graph.ID {
-	n := e.router.n
-	if m.needed += 3 * n; m.needed > len(m.shapes) {
-		if m.needed-3*n <= len(m.shapes) { // once
+	return m.oneByOne(x, name, e.router, 3, name+"."+e.prefix, func(at string) graph.ID {
+		h := m.Apply(e.act, m.linear(x, at+e.names[0], e.dim, false))
+		return m.linear(m.Mul(h, m.linear(x, at+e.names[1], e.dim, false)), at+e.names[2], m.hidden, false)
+	})
+}
+
+// oneByOne adds up what each expert says of x, by the router's weights. An
+// expert has so many tensors, below prefix and its number.
+func (m *model) oneByOne(x graph.ID, name string, r router, tensors int, prefix string, expert func(at string) graph.ID) graph.ID {
+	if m.needed += tensors * r.n; m.needed > len(m.shapes) {
+		if m.needed-tensors*r.n <= len(m.shapes) { // once
 			m.failf("config.json: its experts need %d tensors and more, but the checkpoint holds %d", m.needed, len(m.shapes))
 		}
 		return x
 	}
-	p := m.route(x, name, e.router)
+	p := m.route(x, name, r)
 	var y graph.ID
-	for i := range n {
-		at := fmt.Sprintf("%s.%s%d.", name, e.prefix, i)
-		h := m.Apply(e.act, m.linear(x, at+e.names[0], e.dim, false))
-		h = m.linear(m.Mul(h, m.linear(x, at+e.names[1], e.dim, false)), at+e.names[2], m.hidden, false)
-		h = m.Mul(h, m.Slice(p, 1, i, i+1))
+	for i := range r.n {
+		h := m.Mul(expert(fmt.Sprintf("%s%d.", prefix, i)), m.Slice(p, 1, i, i+1))
 		if i == 0 {
 			y = h
 		} else {

@@ -27,7 +27,7 @@ func lookup(target string) rule {
 // aten holds the rules, by name with or without overload.
 var aten = sync.OnceValue(func() map[string]rule {
 	all := map[string]rule{}
-	for _, table := range []map[string]rule{elementRules, moveRules, indexRules, alongRules, contractionRules, createRules, normRules, imageRules} {
+	for _, table := range []map[string]rule{elementRules, moveRules, pieceRules, padRules, indexRules, alongRules, contractionRules, createRules, normRules, imageRules} {
 		for names, f := range table {
 			for _, name := range strings.Fields(names) {
 				all["aten."+name] = f
