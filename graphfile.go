@@ -21,6 +21,9 @@ import (
 // openWith opens a checkpoint whose forward pass an exported graph describes:
 // a .pt2 of torch.export or an .onnx. "" stands for its own, as in openModel.
 func openWith(path, graphFile string, opt arch.Options) (*model, error) {
+	if graphFile == "" && onnx.Is(path) {
+		return openONNX(path, opt)
+	}
 	ck, err := openCheckpoint(path)
 	if err != nil {
 		return nil, err

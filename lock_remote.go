@@ -148,7 +148,7 @@ func (s *streamer) missing() (n int64) {
 			largest = max(largest, sh.Size)
 		}
 		if !s.f.present(sh) && !s.over.has(sh.Path, sh.Size) {
-			n += sh.Size
+			n += sh.Size - s.remote.Begun(sh.Path, s.over.path(sh.Path))
 		}
 	}
 	for _, f := range s.m.ck.OtherFiles() {

@@ -34,6 +34,7 @@ type elsewhere struct {
 	read    int64          // bytes read in ranges
 	fetched map[string]int // how often a file was fetched
 	cached  map[string]bool
+	begun   int64                         // bytes of every file that an earlier run left
 	arrived func(file, path string) error // called when a file has been fetched; nil: nothing
 	alter   func(file string, p []byte, off int64)
 }
@@ -43,7 +44,8 @@ func newElsewhere(dir string) *elsewhere {
 }
 
 func (e *elsewhere) remote() *Remote {
-	return &Remote{Name: "hf://org/name", Files: e, Sum: e.sum, Fetch: e.fetch, Here: func(f string) bool { return e.cached[f] }}
+	return &Remote{Name: "hf://org/name", Files: e, Sum: e.sum, Fetch: e.fetch, Here: func(f string) bool { return e.cached[f] },
+		Begun: func(string, string) int64 { return e.begun }}
 }
 
 func (e *elsewhere) sum(file string) string {
@@ -499,6 +501,25 @@ func (s onStage) Stage(name string, _ int64) {
 	}
 }
 func (s onStage) Add(int64) {}
+
+// TestRemoteSpace: what an earlier run has brought is not asked for again.
+func TestRemoteSpace(t *testing.T) {
+	real := freeSpace
+	t.Cleanup(func() { freeSpace = real })
+	e, o, _ := remoteCase(t, demo, seal.Portable)
+	check, err := CheckRemote(o.Remote, false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	freeSpace = func(string) (int64, error) { return check.Peak - 1000, nil }
+	if _, err := Lock(context.Background(), o); fault.KindOf(err) != fault.NoSpace {
+		t.Fatalf("%v", err)
+	}
+	e.begun = 1000
+	if _, err := Lock(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestInspectRemote: headers tell what the folder tells, and no more is read.
 func TestInspectRemote(t *testing.T) {

@@ -48,7 +48,8 @@ type model struct {
 	net   *arch.Model
 	conf  []byte
 	opt   arch.Options
-	quant *quant.Set // quantised weights; nil: none
+	quant *quant.Set  // quantised weights; nil: none
+	onnx  *onnx.Model // what the network is read from while it is built; nil: no ONNX model
 
 	eps  map[string]string    // metadata keys by the config keys of the norms' epsilons; only of GGUF
 	room map[string]seal.Room // of the tensors in blocks, found by gather
@@ -92,8 +93,8 @@ func (m *model) network() (*arch.Model, error) {
 	if m.graph != "" {
 		return exported(m.graph, m.ck, m.shapes(), m.opt)
 	}
-	if onnx.Is(m.path) {
-		return networkOf(m.path, m.opt)
+	if m.onnx != nil {
+		return networkOf(m.onnx, m.opt)
 	}
 	return arch.Build(quant.Plain(m.conf), m.shapes(), m.opt)
 }

@@ -96,7 +96,12 @@ func (o NetworkOptions) open(opt arch.Options) (net *arch.Model, source string, 
 			net, err := fromProgram(o.Path, nil, opt)
 			return net, filepath.Base(o.Path), err
 		case onnx.Extension:
-			net, err := networkOf(o.Path, opt)
+			m, err := onnx.Open(o.Path)
+			if err != nil {
+				return nil, "", err
+			}
+			defer m.Close()
+			net, err := networkOf(m, opt)
 			return net, filepath.Base(o.Path), err
 		}
 	}

@@ -49,13 +49,28 @@ func wholeOnly(source string) error {
 // of length 1 would hide what varies along them.
 const onnxTokens = 4
 
-// networkOf lowers the graph of an ONNX model.
-func networkOf(path string, opt arch.Options) (*arch.Model, error) {
-	m, err := onnx.Open(path)
+// openONNX opens an ONNX model with the network that it holds.
+func openONNX(path string, opt arch.Options) (*model, error) {
+	src, err := onnx.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
+	defer src.Close()
+	ck, err := src.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	m := &model{path: path, ck: ck, conf: ck.ConfigJSON(), opt: opt, onnx: src}
+	if err := m.build(); err != nil {
+		ck.Close()
+		return nil, err
+	}
+	m.onnx = nil
+	return m, nil
+}
+
+// networkOf lowers the graph of an ONNX model.
+func networkOf(m *onnx.Model, opt arch.Options) (*arch.Model, error) {
 	g, info, err := m.Graph(onnx.Options{Tokens: max(opt.Tokens, onnxTokens)})
 	if err != nil {
 		return nil, err

@@ -29,10 +29,12 @@ type Remote struct {
 	// Here reports whether a file is on this machine already, as in a cache.
 	Here func(file string) bool
 	// Fetch brings a file to path, where nothing is, and checks it. What an
-	// interrupted call leaves at path + ".incomplete" the next one completes.
+	// interrupted call leaves at path + ".incomplete" the next one completes;
+	// Begun counts its bytes.
 	// also, if not nil, makes a writer that is given the content from the first
 	// byte to the last, as it comes; a Fetch that begins again makes a new one.
 	Fetch func(ctx context.Context, file, path string, also func() io.Writer) error
+	Begun func(file, path string) int64
 }
 
 // RemoteCheck is what a checkpoint's headers tell before anything large moves.

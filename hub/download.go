@@ -12,6 +12,9 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
+// incomplete is what Fetch appends to the name of a file on its way.
+const incomplete = ".incomplete"
+
 // smallFile is up to how many bytes a file is fetched whole, in memory.
 const smallFile = 1 << 20
 
@@ -89,7 +92,7 @@ func (r *Repo) Fetch(ctx context.Context, f File, path string, also func() io.Wr
 	if info, err := os.Lstat(path); err == nil {
 		return fault.New(fault.Usage, "%s exists (%d bytes)", path, info.Size())
 	}
-	return r.fetch(ctx, f, place{final: path, partial: path + ".incomplete", also: also})
+	return r.fetch(ctx, f, place{final: path, partial: path + incomplete, also: also})
 }
 
 // fetch downloads a file and checks it; a wrong checksum gets a second chance,

@@ -221,7 +221,13 @@ func (r *Repo) Plan(ctx context.Context, opt ResolveOptions) (*Plan, error) {
 
 // begun counts the bytes of an interrupted download, which take no further space.
 func (c *Client) begun(id string, f File) int64 {
-	path := c.blobPath(id, f.etag()) + ".neuroseal.incomplete"
+	return f.begun(c.blobPath(id, f.etag()) + ".neuroseal.incomplete")
+}
+
+// Begun counts the bytes of a file that an interrupted Fetch to path left.
+func (r *Repo) Begun(f File, path string) int64 { return f.begun(path + incomplete) }
+
+func (f File) begun(path string) int64 {
 	if f.Size <= smallFile {
 		return 0
 	}

@@ -90,8 +90,10 @@ func chainTo(roots []*x509.Certificate, chain [][]byte, at time.Time) (*x509.Cer
 	for _, c := range roots {
 		pool.AddCert(c)
 	}
+	// The usage holds along the chain: an issuer that is confined to servers
+	// cannot give anybody the right to sign models.
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: pool, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		Roots: pool, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	})
 	if err != nil {
 		return nil, chainFault(leaf, err, at)
@@ -121,11 +123,11 @@ func chainFault(leaf *x509.Certificate, err error, at time.Time) error {
 // nameOf names a certificate's owner, with its fingerprint where it has no name.
 func nameOf(c *x509.Certificate) string {
 	if s := c.Subject.String(); s != "" {
-		return s
+		return shown(s)
 	}
 	for _, list := range [][]string{c.EmailAddresses, c.DNSNames} {
 		if len(list) > 0 {
-			return list[0]
+			return shown(list[0])
 		}
 	}
 	if len(c.URIs) > 0 {

@@ -36,6 +36,8 @@ type Problem struct {
 	What string `json:"what"`
 }
 
+func (p Problem) String() string { return shown(p.File) + " " + p.What }
+
 // Check compares a model with the statement: every signed file must be there
 // with its digest, and no other file but those that the signer left out. Where
 // the model is a file and the statement is of a folder, only that file is
@@ -95,12 +97,14 @@ func (c *checker) folder(model string, o CheckOptions) error {
 	there := map[string]bool{}
 	for _, f := range t.files {
 		there[f.rel] = true
-		// Pieces cover no empty file.
-		if len(c.listed[f.rel]) == 0 && (!c.s.Sharded || f.info.Size() > 0) {
+		switch {
+		case len(c.listed[f.rel]) > 0:
+			c.take(f)
+		case c.s.Sharded && f.info.Size() == 0:
+			c.r.Ignored = append(c.r.Ignored, f.rel) // pieces cover no empty file
+		default:
 			c.problem(f.rel, "was not there when the model was signed")
-			continue
 		}
-		c.take(f)
 	}
 	for i, r := range c.s.Resources {
 		if !there[r.Path] && (i == 0 || c.s.Resources[i-1].Path != r.Path) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
@@ -29,8 +30,24 @@ func decode(data []byte, what string, to any) error {
 	return nil
 }
 
-// unambiguous refuses objects with a key twice, also in another case, which
-// the decoder would take for the same.
+// folded is the same for all keys that some reader takes for each other: this
+// decoder passes over case, as Unicode folds it, and readers made for protocol
+// buffers know every key with underscores, too (dsse_envelope).
+func folded(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' {
+			return -1
+		}
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return least
+	}, key)
+}
+
+// unambiguous refuses objects with a key twice, also where it is written in
+// another way.
 func unambiguous(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	type level struct {
@@ -46,7 +63,7 @@ func unambiguous(data []byte) error {
 		if delim, ok := tok.(json.Delim); ok && (delim == '}' || delim == ']') {
 			stack = stack[:len(stack)-1]
 		} else if n := len(stack); n > 0 && stack[n-1].key {
-			name := strings.ToLower(tok.(string))
+			name := folded(tok.(string))
 			if stack[n-1].keys[name] {
 				return fmt.Errorf("key %q stands there twice", tok)
 			}

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // checkPath refuses names that would leave the model, or that are not written
@@ -31,13 +34,29 @@ func Ignored(p string, names []string) bool {
 	return false
 }
 
+// shown writes a name from somebody else's model into a message: quoted where
+// it has characters that could pass for lines of the message itself.
+func shown(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
 // Within returns the path of a file relative to a folder, slash-separated, if
-// it is inside.
+// it is inside. Links that lead to the folders on the way are followed, as
+// whoever writes or reads the file follows them; one in the file's place is not.
 func Within(file, folder string) (string, bool) {
 	f, err1 := filepath.Abs(file)
 	d, err2 := filepath.Abs(folder)
 	if err1 != nil || err2 != nil {
 		return "", false
+	}
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(f)); err == nil {
+		f = filepath.Join(parent, filepath.Base(f))
+	}
+	if real, err := filepath.EvalSymlinks(d); err == nil {
+		d = real
 	}
 	rel, err := filepath.Rel(d, f)
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {

@@ -199,3 +199,32 @@ func TestNth(t *testing.T) {
 		}
 	})
 }
+
+// TestPlaces: samples are places of the piece, in order and without repetition,
+// and small pieces are seen whole.
+func TestPlaces(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.SliceOfN(rapid.IntRange(1, 40), 1, 3).Draw(t, "shape")
+		if rapid.Bool().Draw(t, "large") {
+			shape[0] *= rapid.IntRange(1, 900).Draw(t, "times")
+		}
+		p := piece{shape: shape}
+		if len(shape) == 3 {
+			p.stack, p.index = 1, rapid.IntRange(0, shape[0]-1).Draw(t, "index")
+		}
+		first, n, width := p.extent()
+		rows, cols := p.places()
+		for what, x := range map[string][]int{"rows": rows, "columns": cols} {
+			lo, hi, all := first, first+n, sampleRows
+			if what == "columns" {
+				lo, hi, all = 0, width, sampleCols
+			}
+			if !slices.IsSorted(x) || len(slices.Compact(slices.Clone(x))) != len(x) || x[0] < lo || x[len(x)-1] >= hi {
+				t.Fatalf("%s of %v: %v", what, shape, x)
+			}
+			if hi-lo <= all && len(x) != hi-lo {
+				t.Fatalf("%d %s of %d", len(x), what, hi-lo)
+			}
+		}
+	})
+}

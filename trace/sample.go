@@ -26,6 +26,9 @@ const (
 	sampleVector = 2048
 	sampleStack  = 4
 	sampleRole   = 64
+	// sampleRun is how many neighbours are taken of many rows: formats that store
+	// a matrix by columns read them at once.
+	sampleRun = 8
 )
 
 // piece is a matrix that stands in a tensor: all of it, or one of a stack.
@@ -64,7 +67,16 @@ func (p piece) places() (rows, cols []int) {
 	if n == 1 {
 		most = sampleVector
 	}
-	rows, cols = spread(n, sampleRows), spread(width, most)
+	cols = spread(width, most)
+	if n < sampleRun*sampleRows {
+		rows = spread(n, sampleRows)
+	} else {
+		for _, i := range spread(n/sampleRun, sampleRows/sampleRun) {
+			for k := range sampleRun {
+				rows = append(rows, i*sampleRun+k)
+			}
+		}
+	}
 	for i := range rows {
 		rows[i] += first
 	}
@@ -223,19 +235,31 @@ func (p piece) observe(leaked, original *weights) (*observation, error) {
 func (o *observation) read(w *weights) ([]float32, error) {
 	r, _ := w.find(o.name, o.shape)
 	out := make([]float32, 0, len(o.rows)*len(o.cols))
-	row := make([]float32, r.width)
-	for _, i := range o.rows {
-		if err := r.row(i, row); err != nil {
+	buf := make([]float32, sampleRun*r.width)
+	for rows := o.rows; len(rows) > 0; {
+		n := 1
+		for n < min(len(rows), sampleRun) && rows[n] == rows[0]+n {
+			n++
+		}
+		if err := r.rows(rows[0], n, buf[:n*r.width]); err != nil {
 			return nil, fault.Wrap(fault.KindOf(err), err, "reading %s", o.name)
 		}
-		for _, j := range o.cols {
-			v := float64(row[j])
-			if v-v != 0 {
-				out = append(out, float32(missing))
-				continue
+		for k := range n {
+			row := buf[k*r.width:]
+			for _, j := range o.cols {
+				out = append(out, logOf(row[j]))
 			}
-			out = append(out, float32(math.Log2(math.Abs(v))))
 		}
+		rows = rows[n:]
 	}
 	return out, nil
+}
+
+// logOf is the base-2 logarithm of a number's magnitude.
+func logOf(x float32) float32 {
+	v := float64(x)
+	if v-v != 0 {
+		return float32(missing)
+	}
+	return float32(math.Log2(math.Abs(v)))
 }

@@ -240,7 +240,8 @@ func tallyOf(units []unit, exact bool) tally {
 	var list [][2]int
 	for _, u := range units {
 		for _, v := range u.values {
-			list = append(list, [2]int{v.n, int(math.Round((v.diff - centre) * resolution))})
+			// Rounded so that numbers one apart stay one apart.
+			list = append(list, [2]int{v.n, int(math.Floor((v.diff-centre)*resolution + 0.5))})
 		}
 	}
 	return countBins(list)

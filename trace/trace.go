@@ -50,8 +50,9 @@ type Score struct {
 	Label  string `json:"label"`
 	SealID string `json:"seal_id"`
 	// P bounds the probability that this or any other registered copy would reach
-	// as much evidence if none of their keys had to do with the checkpoint. 1 where
-	// the bound says nothing. Log10P is its logarithm, which does not underflow.
+	// as much evidence if none of their keys had to do with the checkpoint: 1 where
+	// the bound says nothing, 0 where it is too small for a floating-point number.
+	// Log10P is its logarithm.
 	P      float64 `json:"p"`
 	Log10P float64 `json:"log10_p"`
 	// Bits is the evidence: log2 of the likelihood ratio.

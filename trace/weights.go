@@ -116,16 +116,27 @@ type reader struct {
 	dim       int // width of heads whose rotary pairs stand side by side; 0: they do not
 }
 
-// row reads a row of the last axis, counted over all leading axes, into dst.
-func (r reader) row(i int, dst []float32) error {
+// rows reads n rows of the last axis, counted over all leading axes, from row
+// first on into dst.
+func (r reader) rows(first, n int, dst []float32) error {
 	if r.quantised != nil {
 		p := make([]byte, 4*len(dst))
-		if err := r.quantised.Read(r.w.ck, p, 4*int64(i)*int64(r.width)); err != nil {
+		if err := r.quantised.Read(r.w.ck, p, 4*int64(first)*int64(r.width)); err != nil {
 			return err
 		}
 		dtype.ToFloat32(dtype.F32, dst, p)
 		return nil
 	}
+	for k := range n {
+		if err := r.row(first+k, dst[k*r.width:(k+1)*r.width]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// row reads one row of a tensor that is stored by rows.
+func (r reader) row(i int, dst []float32) error {
 	if d := r.dim; d > 0 {
 		head, at := i/d, i%d
 		i = head*d + at%(d/2)*2 + at/(d/2)

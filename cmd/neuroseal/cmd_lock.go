@@ -138,6 +138,12 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 		if err := o.checkRegistry(f.Changed("part")); err != nil {
 			return err
 		}
+		if err := keepOut(o.Source, "which is sealed, and would be copied into the sealed model", o.secrets()...); err != nil {
+			return err
+		}
+		if err := keepOut(o.Output, "which is the output, and would be lost when that is replaced", o.secrets()...); err != nil {
+			return err
+		}
 		if err := o.openSource(cmd.Context(), u); err != nil {
 			return err
 		}

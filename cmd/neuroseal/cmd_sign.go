@@ -109,9 +109,8 @@ func (o *signOptions) sign(ctx context.Context, u *ui.UI) (*signJSON, error) {
 		return nil, fault.New(fault.Usage, "no key to sign with; keyless signatures need Sigstore's servers, which neuroseal does not use").
 			WithHint("give --key KEY.pem; neuroseal sign --help tells how to make one")
 	}
-	if rel, inside := oms.Within(o.Signing.Key, o.Model); inside && o.Signing.Key != "" && info.IsDir() {
-		return nil, fault.New(fault.Usage, "the signing key, %s, is in the folder that it signs, and would be published with it", rel).
-			WithHint("move it out of there")
+	if err := keepOut(o.Model, "which is signed, and would be published with it", o.Signing.secrets()...); err != nil {
+		return nil, err
 	}
 	man, err := o.seal(info.IsDir())
 	if err != nil {

@@ -21,6 +21,7 @@ type traceOptions struct {
 
 	Registry   string
 	Identities []string
+	Hub        hubOptions
 }
 
 func traceCommand(u *ui.UI) *cobra.Command {
@@ -41,9 +42,12 @@ named. Where the seals have too few free factors to tell copies apart, it says s
 
 What it does not prove: whoever re-balances the weights (undo --no-key) removes the
 seal's pattern, and trace then answers none. And a registry says what its owner
-wrote into it.`,
+wrote into it.
+
+` + sourceHelp,
 		Example: `  neuroseal lock ./model ./for-acme -r age1… --label Acme --registry ~/copies
   neuroseal trace ./leaked --registry ~/copies --original ./model
+  neuroseal trace somebody/a-model --registry ~/copies
   neuroseal trace leaked.Q4_K_M.gguf --registry ~/copies -i me.txt --json`,
 		Args: operands("LEAKED"),
 	}
@@ -52,6 +56,7 @@ wrote into it.`,
 	f.StringVar(&o.Original, "original", "", "compare with the checkpoint that was sealed, `ORIG`")
 	f.Float64Var(&o.Alpha, "alpha", trace.DefaultAlpha, "largest probability of a false answer, over all copies, `P`")
 	f.StringArrayVarP(&o.Identities, "identity", "i", nil, "age identity or SSH private key in `FILE` that opens a registry with wrapped keys; repeatable")
+	o.Hub.registerToken(f)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Leaked = args[0]
 		if o.Alpha == 0 {
@@ -85,14 +90,27 @@ func runTrace(ctx context.Context, u *ui.UI, o traceOptions) error {
 			return k, err
 		}
 	}
-	p := newStages(u)
-	o.Progress = p
-	res, err := trace.Trace(ctx, o.Options)
-	p.end(err == nil)
+	named := o.Leaked
+	res, err := o.trace(ctx, u)
 	if err != nil {
 		return err
 	}
-	return u.Result(res, answer(res), func(w io.Writer) { showTrace(w, o.Leaked, res) })
+	return u.Result(res, answer(res), func(w io.Writer) { showTrace(w, named, res) })
+}
+
+// trace makes both checkpoints paths here, and compares.
+func (o *traceOptions) trace(ctx context.Context, u *ui.UI) (res *trace.Result, err error) {
+	p := newStages(u)
+	defer func() { p.end(err == nil) }()
+	o.Progress = p
+	s := &sources{u: u, hub: &o.Hub, progress: p}
+	if o.Leaked, err = s.local(ctx, o.Leaked, nil); err != nil {
+		return nil, err
+	}
+	if o.Original, err = s.local(ctx, o.Original, nil); err != nil {
+		return nil, err
+	}
+	return trace.Trace(ctx, o.Options)
 }
 
 // answer is the result in one line: the labels, or the verdict.

@@ -140,6 +140,7 @@ func remoteOf(ctx context.Context, plan *hub.Plan) (*neuroseal.Remote, error) {
 		Fetch: func(ctx context.Context, name, path string, also func() io.Writer) error {
 			return repo.Fetch(ctx, find(name), path, also)
 		},
+		Begun: func(name, path string) int64 { return repo.Begun(find(name), path) },
 	}, nil
 }
 

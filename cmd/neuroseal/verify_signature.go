@@ -223,7 +223,7 @@ func (s *signatureJSON) claims() []string {
 // write prints what does not fit, and what was not checked.
 func (s *signatureJSON) write(w io.Writer) {
 	for _, p := range s.Problems {
-		fmt.Fprintf(w, "  %s %s %s\n", ui.No, p.File, p.What)
+		fmt.Fprintf(w, "  %s %s\n", ui.No, p)
 	}
 	notes := s.Notes
 	if len(s.Ignored) > 0 {
@@ -234,7 +234,7 @@ func (s *signatureJSON) write(w io.Writer) {
 
 // fault is the error of a signature that does not fit.
 func (s *signatureJSON) fault(path string) error {
-	first := s.Problems[0].File + " " + s.Problems[0].What
+	first := s.Problems[0].String()
 	if n := len(s.Problems) - 1; n > 0 {
 		first += fmt.Sprintf(" (and %d more)", n)
 	}

@@ -177,11 +177,11 @@ func (f *found) count(e expectation, leaker int, r *trace.Result) {
 		}
 		f.Worst = max(f.Worst, m.Log10P)
 	}
-	if r.Next != nil && !want[r.Next.Label] {
-		f.Next = max(f.Next, r.Next.Bits)
-	}
-	if r.Verdict == trace.Impossible {
+	switch {
+	case r.Verdict == trace.Impossible:
 		f.Blind++
+	case r.Next != nil && !want[r.Next.Label]:
+		f.Next = max(f.Next, r.Next.Bits)
 	}
 	if right == len(want) && (e != nobody || len(r.Matches) == 0) {
 		f.Right++
