@@ -29,13 +29,16 @@ func (t Type) Dequantise(dst []float32, src []byte) {
 func (t Type) DequantiseBytes(dst, src []byte) {
 	block := dequantisers[t]
 	elems, size := t.Block()
-	var number [256]float32 // no block is longer
+	var number []float32
 	for len(src) > 0 {
 		if x := inPlace(dst, elems); x != nil {
 			block(x, src[:size])
 		} else {
-			block(number[:elems], src[:size])
-			for i, x := range number[:elems] {
+			if number == nil {
+				number = make([]float32, elems)
+			}
+			block(number, src[:size])
+			for i, x := range number {
 				binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
 			}
 		}

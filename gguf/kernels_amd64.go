@@ -4,4 +4,5 @@
 
 package gguf
 
+//go:noescape
 func runs4K(dst *float32, src *byte, coef *float32, n int)

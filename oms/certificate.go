@@ -123,11 +123,11 @@ func chainFault(leaf *x509.Certificate, err error, at time.Time) error {
 // nameOf names a certificate's owner, with its fingerprint where it has no name.
 func nameOf(c *x509.Certificate) string {
 	if s := c.Subject.String(); s != "" {
-		return shown(s)
+		return Shown(s)
 	}
 	for _, list := range [][]string{c.EmailAddresses, c.DNSNames} {
 		if len(list) > 0 {
-			return shown(list[0])
+			return Shown(list[0])
 		}
 	}
 	if len(c.URIs) > 0 {

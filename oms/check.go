@@ -36,7 +36,7 @@ type Problem struct {
 	What string `json:"what"`
 }
 
-func (p Problem) String() string { return shown(p.File) + " " + p.What }
+func (p Problem) String() string { return Shown(p.File) + " " + p.What }
 
 // Check compares a model with the statement: every signed file must be there
 // with its digest, and no other file but those that the signer left out. Where

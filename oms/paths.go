@@ -34,9 +34,9 @@ func Ignored(p string, names []string) bool {
 	return false
 }
 
-// shown writes a name from somebody else's model into a message: quoted where
+// Shown writes a name from somebody else's model into a message: quoted where
 // it has characters that could pass for lines of the message itself.
-func shown(name string) string {
+func Shown(name string) string {
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }) {
 		return strconv.Quote(name)
 	}

@@ -96,7 +96,7 @@ func (w *walker) keeps(rel string, folder bool) bool {
 func (w *walker) add(rel, path string, d fs.DirEntry) error {
 	link := d.Type()&fs.ModeSymlink != 0
 	if link && !w.links {
-		return fault.New(fault.Unsupported, "%s is a symbolic link", shown(rel)).
+		return fault.New(fault.Unsupported, "%s is a symbolic link", Shown(rel)).
 			WithHint("--allow-symlinks follows links to files, as a download cache has them; or copy the folder, links followed")
 	}
 	info, err := os.Stat(path)
@@ -104,10 +104,10 @@ func (w *walker) add(rel, path string, d fs.DirEntry) error {
 	case err != nil:
 		return fault.Wrap(fault.General, err, "listing the model")
 	case link && info.IsDir():
-		return fault.New(fault.Unsupported, "%s is a symbolic link to a folder, whose files a signature would not cover", shown(rel)).
+		return fault.New(fault.Unsupported, "%s is a symbolic link to a folder, whose files a signature would not cover", Shown(rel)).
 			WithHint("copy the folder, links followed")
 	case !info.Mode().IsRegular():
-		return fault.New(fault.Unsupported, "%s is neither a file nor a folder", shown(rel))
+		return fault.New(fault.Unsupported, "%s is neither a file nor a folder", Shown(rel))
 	}
 	if err := checkPath(rel); err != nil {
 		return fault.Wrap(fault.Unsupported, err, "a file's name").WithHint("rename it: names must be UTF-8")

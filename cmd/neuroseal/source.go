@@ -211,7 +211,7 @@ func (s *source) preflight(o *lockOptions) (streams bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	text := fmt.Sprintf("%s: %s, %s in %d shards, %s of them to download", s.commit(), c.ModelType, ui.Bytes(c.Bytes), c.Shards, ui.Bytes(c.Download))
+	text := fmt.Sprintf("%s: %s, %s, shards: %d, to download: %s", s.commit(), c.ModelType, ui.Bytes(c.Bytes), c.Shards, ui.Bytes(c.Download))
 	if o.DryRun {
 		s.of.u.Note("%s", text)
 		return c.Streams, nil
@@ -250,7 +250,7 @@ func (o *lockOptions) place(ctx context.Context, s *sources) error {
 	if src.ref.ID != "" && o.BaseModel == "" {
 		o.BaseModel = src.ref.ID
 	}
-	whole := src.path != "" || src.remote == nil || o.Part != "" || o.Finish || o.Graph != ""
+	whole := src.path != "" || src.remote == nil || src.plan.Download == 0 || o.Part != "" || o.Finish || o.Graph != ""
 	if !whole {
 		streams, err := src.preflight(o)
 		if err != nil {
@@ -287,7 +287,7 @@ func showHeaders(ctx context.Context, u *ui.UI, o lockOptions) error {
 		return err
 	}
 	const note = "headers only: how far the factors may go, and so which groups keep room, depends on the weights, which are not here; " +
-		"lock --dry-run on a downloaded copy reads them"
+		"lock --dry-run reads them once the model is in the cache (hf download)"
 	rows := kinds(in.Groups, nil)
 	object := lockJSON{
 		DryRun: true, Method: string(o.Method), Profile: string(o.Profile), Scale: o.Scale, ModelType: in.ModelType,

@@ -227,7 +227,11 @@ func (s *signatureJSON) write(w io.Writer) {
 	}
 	notes := s.Notes
 	if len(s.Ignored) > 0 {
-		notes = append(notes, "not covered by the signature: "+fault.List(s.Ignored))
+		var names []string
+		for _, p := range s.Ignored {
+			names = append(names, oms.Shown(p))
+		}
+		notes = append(notes, "not covered by the signature: "+fault.List(names))
 	}
 	writeNotes(w, notes)
 }

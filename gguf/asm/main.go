@@ -21,6 +21,7 @@ func main() {
 // each run.
 func runs4K() {
 	TEXT("runs4K", NOSPLIT, "func(dst *float32, src *byte, coef *float32, n int)")
+	Pragma("noescape")
 	dst, src, coef, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("coef"), GP64()), Load(Param("n"), GP64())
 	mask := YMM()
 	VPCMPEQD(mask, mask, mask)

@@ -69,8 +69,17 @@ func (p page) wrong() (n int) {
 // next is the most evidence that a copy got which had nothing to do with it.
 func (p page) next() float64 {
 	most := math.Inf(-1)
-	p.each(func(_ *row, f *found) { most = max(most, f.Next) })
+	p.each(func(_ *row, f *found) { most = max(most, f.other()) })
 	return most
+}
+
+// other is the most evidence for a copy that had nothing to do with what was
+// traced; where nothing was left to be seen, nobody had any.
+func (f *found) other() float64 {
+	if f.Blind > 0 && f.Next == 0 {
+		return least
+	}
+	return f.Next
 }
 
 // tables are one for each model: a row for each change, a column for each seal.
@@ -104,7 +113,7 @@ func table(b *strings.Builder, list []*study) {
 	for _, s := range list {
 		with, without := math.Inf(-1), math.Inf(-1)
 		for _, r := range s.Rows {
-			with, without = max(with, r.With.Next), max(without, r.Without.Next)
+			with, without = max(with, r.With.other()), max(without, r.Without.other())
 		}
 		fmt.Fprintf(b, " %.1f | %.1f |", with, without)
 	}
@@ -115,6 +124,8 @@ func table(b *strings.Builder, list []*study) {
 func (f *found) cell(e expectation) string {
 	text := ""
 	switch {
+	case f.Blind == f.Tries:
+		return "cannot tell"
 	case e == nobody:
 		text = fmt.Sprintf("none %d/%d", f.Right, f.Tries)
 	case f.Worst < 0:
