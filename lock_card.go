@@ -76,8 +76,9 @@ func (c *cardWriter) write(dir *atomicdir.Dir) error {
 		Seal: modelcard.Section(l.man, base), Arena: l.o.CardSection, Tags: modelcard.Tags(),
 		BaseModel: base, Relation: modelcard.Relation(conf), Title: "Sealed model",
 	}
-	if base != "" {
-		add.Title = base + ", sealed"
+	// What config.json names may be what the weights were trained from.
+	if l.o.BaseModel != "" {
+		add.Title = l.o.BaseModel + ", sealed"
 	}
 	r := modelcard.Amend(c.old, add)
 	for _, w := range r.Warnings {

@@ -49,7 +49,7 @@ type model struct {
 	conf  []byte
 	opt   arch.Options
 	quant *quant.Set  // quantised weights; nil: none
-	onnx  *onnx.Model // what the network is read from while it is built; nil: no ONNX model
+	onnx  *onnx.Model // the same file, where it is open already
 
 	eps  map[string]string    // metadata keys by the config keys of the norms' epsilons; only of GGUF
 	room map[string]seal.Room // of the tensors in blocks, found by gather
@@ -93,8 +93,8 @@ func (m *model) network() (*arch.Model, error) {
 	if m.graph != "" {
 		return exported(m.graph, m.ck, m.shapes(), m.opt)
 	}
-	if m.onnx != nil {
-		return networkOf(m.onnx, m.opt)
+	if onnx.Is(m.path) {
+		return m.fromONNX()
 	}
 	return arch.Build(quant.Plain(m.conf), m.shapes(), m.opt)
 }

@@ -65,8 +65,21 @@ func openONNX(path string, opt arch.Options) (*model, error) {
 		ck.Close()
 		return nil, err
 	}
-	m.onnx = nil
+	m.onnx = nil // closed when this returns; another length is read from the file again
 	return m, nil
+}
+
+// fromONNX is the network of an ONNX model.
+func (m *model) fromONNX() (*arch.Model, error) {
+	if m.onnx != nil {
+		return networkOf(m.onnx, m.opt)
+	}
+	src, err := onnx.Open(m.path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	return networkOf(src, m.opt)
 }
 
 // networkOf lowers the graph of an ONNX model.

@@ -145,7 +145,7 @@ func (s *shared) architectures(t *testing.T) []*architecture {
 		}
 	}
 	for _, m := range missing {
-		if notInTransformers[m] == "" {
+		if (all || len(wanted) == 0) && notInTransformers[m] == "" {
 			t.Errorf("%s has a builder and no row", m)
 		}
 	}

@@ -2,7 +2,7 @@
 
     quant_readers.py ORIGINAL SEALED [ORIGINAL SEALED ...]
 
-Readers: MLX on a CPU (mx.dequantize), compressed-tensors (decompression to plain weights) and GPTQModel's QuantLinear in
+Readers: MLX on a CPU (mx.dequantize), compressed-tensors (decompression to plain weights) and GPTQModel's linear map in
 PyTorch, where they are installed. One JSON object a line, pair and reader: in how many weights, of how many, some number
 of the seal is not the original's times a power of two, exactly, that is the same along each group of 16 columns; or why
 the reader could not be used.
@@ -54,19 +54,18 @@ def by_compressed_tensors(folder, config):
 
 
 def by_gptqmodel(folder, config):
-    from gptqmodel.nn_modules.qlinear.torch import TorchQuantLinear
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
 
     conf = config["quantization_config"]
     state = load_file(folder / "model.safetensors")
     for base in sorted(k.removesuffix(".qweight") for k in state if k.endswith(".qweight")):
-        w, s = state[base + ".qweight"], state[base + ".scales"]
-        module = TorchQuantLinear(
+        w = state[base + ".qweight"]
+        module = TorchLinear(
             bits=conf["bits"], group_size=conf["group_size"], sym=conf["sym"], desc_act=conf["desc_act"],
             in_features=w.shape[0] * 32 // conf["bits"], out_features=w.shape[1], bias=False, pack_dtype=torch.int32,
         )  # fmt: skip
-        module.load_state_dict({k: state[f"{base}.{k}"] for k in ("qweight", "qzeros", "scales", "g_idx")}, strict=False)
-        module.scales = module.scales.to(s.dtype)
-        module.post_init()
+        for k in ("qweight", "qzeros", "scales", "g_idx"):
+            setattr(module, k, state[f"{base}.{k}"])
         yield base, fp32(module.dequantize_weight().T)
 
 

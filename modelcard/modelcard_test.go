@@ -113,6 +113,11 @@ func TestMarks(t *testing.T) {
 		{"in code", quoted, quoted + "\n" + sec + "\n"},
 		{"after code", quoted + old + "\nb\n", quoted + sec + "\nb\n"},
 		{"open code", "~~~~\n" + old + "\n~~~\n", "~~~~\n" + old + "\n~~~\n~~~~\n\n" + sec + "\n"},
+		{"after code in a list", "1. ```sh\n   a\n   ```\n" + old + "\nb\n", "1. ```sh\n   a\n   ```\n" + sec + "\nb\n"},
+		{"no code in a list", "- ```sh\n  a\n  ```\nb\n", "- ```sh\n  a\n  ```\nb\n\n" + sec + "\n"},
+		{"deep code in a list", "10. a\n\n    ```\n    " + SealBegin + "\n    ```\n", "10. a\n\n    ```\n    " + SealBegin + "\n    ```\n\n" + sec + "\n"},
+		{"open code in a list", "- a\n  ```\n  b\n", "- a\n  ```\n  b\n\n" + sec + "\n"},
+		{"rule, not a list", "---\n~~~\n" + old + "\n", "---\n~~~\n" + old + "\n~~~\n\n" + sec + "\n"},
 		{"lost end", SealBegin + "\nprecious\n", SealBegin + "\nprecious\n\n" + sec + "\n"},
 		{"lost end before a pair", SealBegin + "\nprecious\n" + old + "\n", SealBegin + "\nprecious\n" + sec + "\n"},
 		{"lost beginning", "a\n" + SealEnd + "\nb\n", "a\n" + SealEnd + "\nb\n\n" + sec + "\n"},
@@ -166,7 +171,7 @@ func revert(t rapid.TB, r Result) []byte {
 // the card; front matter that is valid stays so, and keeps what it said.
 func TestAmendProperties(t *testing.T) {
 	line := rapid.SampledFrom([]string{"", "# Model", "---", "--- ", "...", "text " + SealBegin, SealBegin, SealEnd, ArenaBegin + " ", ArenaEnd, " " + SealEnd,
-		"```", "```yaml", "~~~~", "   ```", "| a |", "é\r", "\xc3", "\ufeff", "tags:", "tags: [a, b]", "tags: []", "- a", "  - b # c", "base_model: a/b", "license: mit",
+		"```", "```yaml", "~~~~", "   ```", "1. ```sh", "-", "\t- ~~~", "| a |", "é\r", "\xc3", "\ufeff", "tags:", "tags: [a, b]", "tags: []", "- a", "  - b # c", "base_model: a/b", "license: mit",
 		"x: |", "  y", "x: &a [c]", "tags: *a", "# comment", "'tags': [", "]", "\u2028", "a: \u0085b", "? k", ": v", "!!set", "%YAML 1.1", "\t"})
 	text := rapid.Custom(func(t *rapid.T) []byte {
 		eol := rapid.SampledFrom([]string{"\n", "\n", "\r\n", "\r"}).Draw(t, "eol")

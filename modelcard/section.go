@@ -3,6 +3,8 @@ package modelcard
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,16 +37,22 @@ func Section(m *manifest.Manifest, base string) []byte {
 
 // lead says in two sentences what the seal is.
 func lead(m *manifest.Manifest) string {
+	const aim = "It is meant to hinder ordinary fine-tuning of the weights; how much it does depends on profile, method and training."
 	if m.Method != gauge {
-		return "The weights of this model are multiplied by factors that cancel out inside the network, so that it gives the original's answers up to rounding. " +
-			"It is made so that common ways of fine-tuning weights learn less from it, or nothing; how much less depends on profile and method."
+		return "The weights of this model are multiplied by factors that cancel out inside the network, so that it gives the original's answers up to rounding. " + aim
+	}
+	moved := "powers of two"
+	if slices.ContainsFunc(m.Groups, func(g manifest.Group) bool { return g.Signs }) {
+		moved += ", some of them negative,"
+	}
+	if m.Permute != nil {
+		moved = strings.TrimSuffix(moved, ",") + ", and change places, in ways"
 	}
 	answers := "the original's answers bit for bit"
 	if m.Promise.Reordered {
 		answers = "the original's answers but for the order in which sums are taken"
 	}
-	return "The weights of this model are multiplied by powers of two that cancel out inside the network, so that it gives " + answers + ". " +
-		"It is made so that common ways of fine-tuning weights learn less from it, or nothing; how much less depends on profile and method."
+	return "The weights of this model are multiplied by " + moved + " that cancel out inside the network, so that it gives " + answers + ". " + aim
 }
 
 // writeRecord writes the seal as YAML. Strings are quoted as in JSON, which is
@@ -82,7 +90,7 @@ func writeRecord(b *strings.Builder, m *manifest.Manifest, base string) {
 func list(items []string) []string { return append([]string{}, items...) }
 
 func writePromise(b *strings.Builder, m *manifest.Manifest) {
-	b.WriteString("What holds:\n\n")
+	b.WriteString("What it promises:\n\n")
 	switch p := m.Promise; {
 	case len(p.BitExact) == 0:
 		b.WriteString("- Outputs are the original's up to rounding.\n")
@@ -92,10 +100,10 @@ func writePromise(b *strings.Builder, m *manifest.Manifest) {
 		fmt.Fprintf(b, "- Outputs in %s are the original's, bit for bit.\n", strings.Join(p.BitExact, ", "))
 	}
 	if r := m.Promise.Runs; len(r) > 0 {
-		fmt.Fprintf(b, "- Its values stay finite in %s.\n", strings.Join(r, ", "))
+		fmt.Fprintf(b, "- The model's values stay finite in %s.\n", strings.Join(r, ", "))
 	}
 	if q := m.Promise.Quantisers; len(q) > 0 {
-		fmt.Fprintf(b, "- It may be quantised later by: %s.\n", strings.Join(q, "; "))
+		fmt.Fprintf(b, "- The model may be quantised later by: %s.\n", strings.Join(q, "; "))
 	} else {
 		b.WriteString("- Nothing is promised about later quantisation by others.\n")
 	}
@@ -106,7 +114,7 @@ func writePromise(b *strings.Builder, m *manifest.Manifest) {
 }
 
 func writeLimits(b *strings.Builder, m *manifest.Manifest) {
-	b.WriteString("What does not:\n\n" +
+	b.WriteString("Limits:\n\n" +
 		"- A seal is friction, not protection: whoever knows how evens the factors out again without any key, in minutes, and then trains as on the original.\n" +
 		"- Methods that train activations or prompts instead of weights (IA3, soft prompts, prefix tuning, steering) work as on the original.\n" +
 		"- Nothing is hidden or encrypted; the model is as capable as the original.\n")
@@ -125,7 +133,11 @@ func holes(n int) string {
 
 // percent writes a share, rounded down so that only all is 100%.
 func percent(x float64) string {
-	return strconv.FormatFloat(float64(int(x*1000))/10, 'f', -1, 64) + "%"
+	tenths := math.Floor(x*1000 + 1e-9) // 0.57 × 1000 is a little less than 570
+	if x < 1 {
+		tenths = min(tenths, 999)
+	}
+	return strconv.FormatFloat(tenths/10, 'f', -1, 64) + "%"
 }
 
 func writeCommands(b *strings.Builder, m *manifest.Manifest) {

@@ -78,11 +78,23 @@ func TestSection(t *testing.T) {
 		}
 	}
 	has("gauge", []string{"bit for bit", "99.9%", "1 tensor is", "without any key", "IA3", "--key-file", "reordered: false"}, []string{"base_model", "rounding"})
+	has("plain", []string{"multiplied by powers of two that cancel out"}, nil)
 	m.Promise.Reordered, m.Holes = true, nil
 	has("permuted", []string{"order in which sums", "every tensor"}, []string{"bit for bit"})
+	m.Groups, m.Permute = []manifest.Group{{}, {Signs: true}}, &manifest.Permute{}
+	has("signs and places", []string{"powers of two, some of them negative, and change places, in ways that cancel out"}, nil)
 	m.Method, m.Promise = "static", manifest.Promise{}
 	m.SealID = ""
 	has("static", []string{"up to rounding", "bit_exact: []"}, []string{"bit for bit", "--key-file", "byte for byte", "seal_id"})
+}
+
+// TestPercent: rounded down, but not by what floating point loses.
+func TestPercent(t *testing.T) {
+	for x, want := range map[float64]string{0: "0%", 0.29: "29%", 0.57: "57%", 0.9276: "92.7%", 0.99999: "99.9%", 0.9999999999999: "99.9%", 1: "100%"} {
+		if got := percent(x); got != want {
+			t.Errorf("%v: %s, want %s", x, got, want)
+		}
+	}
 }
 
 // TestBaseModel: only what is plainly the id of somebody's model.

@@ -111,6 +111,8 @@ func TestBundlesRefused(t *testing.T) {
 		"two signatures":  strings.Replace(ok, `"signatures":[{`, `"signatures":[{},{`, 1),
 		"not base64":      strings.Replace(ok, `"payload":"`, `"payload":"!`, 1),
 		"key twice":       strings.Replace(ok, `"payload":"`, `"payload":"","payload":"`, 1),
+		"folded key":      strings.Replace(ok, `"signatures"`, `"\u017fignatures":[],"signatures"`, 1), // a long s
+		"other spelling":  strings.Replace(ok, `"dsseEnvelope"`, `"dsse_envelope":{},"dsseEnvelope"`, 1),
 		"empty":           "",
 		"null":            "null",
 		"not JSON":        "model.sig",

@@ -95,10 +95,16 @@ func chainTo(roots []*x509.Certificate, chain [][]byte, at time.Time) (*x509.Cer
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots: pool, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	})
-	if err != nil {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
+		err = errors.New("extended usages of its issuers do not include code signing")
+	} else if err != nil {
 		return nil, chainFault(leaf, err, at)
 	}
-	if err := signs(leaf); err != nil {
+	if own := signs(leaf); own != nil {
+		err = own
+	}
+	if err != nil {
 		return nil, fault.Wrap(fault.Mismatch, err, "the certificate of %s must not sign models", nameOf(leaf))
 	}
 	return leaf, nil

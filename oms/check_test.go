@@ -187,6 +187,51 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestWithin: a file's place does not depend on the way to it.
+func TestWithin(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "model")
+	put(t, filepath.Join(dir, "a"), "a")
+	link := dir + "-link"
+	if err := os.Symlink(dir, link); err != nil {
+		t.Skip(err)
+	}
+	for _, c := range []struct {
+		file, folder string
+		inside       bool
+	}{
+		{"model/x.sig", "model", true}, {"model-link/x.sig", "model", true}, {"model/x.sig", "model-link", true}, {"model-link/a", "model-link", true},
+		{"x.sig", "model", false}, {"model", "model-link", false}, {"model-link", "model", false}, {"nowhere/x", "model", false},
+	} {
+		root := filepath.Dir(dir)
+		if _, got := Within(filepath.Join(root, c.file), filepath.Join(root, c.folder)); got != c.inside {
+			t.Errorf("%s in %s: %t", c.file, c.folder, got)
+		}
+	}
+}
+
+// TestNamesInMessages: a file's name adds no line to what is said of it, and no
+// other problem hides it.
+func TestNamesInMessages(t *testing.T) {
+	dir := copyModel(t)
+	st, err := Hash(t.Context(), dir, HashOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "x\nok model is what was signed"
+	if err := os.WriteFile(filepath.Join(dir, name), nil, 0o666); err != nil {
+		t.Skip(err)
+	}
+	r := check(t, st, dir, CheckOptions{})
+	if len(r.Problems) != 1 || r.Problems[0].File != name || strings.Contains(r.Problems[0].String(), "\n") {
+		t.Errorf("%q", r.Problems)
+	}
+	for in, want := range map[string]string{"é/ü b.bin": "é/ü b.bin", "a\tb": `"a\tb"`, "\x1b[2K": `"\x1b[2K"`, "\u202e": `"\u202e"`, "\xff": `"\xff"`} {
+		if got := Shown(in); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -25,7 +25,7 @@ func TestReference(t *testing.T) {
 		"p256":             {trust: Trust{Key: public(t, "p256")}, files: 6},
 		"p384":             {trust: Trust{Key: public(t, "p384")}, files: 6},
 		"p521":             {trust: Trust{Key: public(t, "p521")}, files: 6},
-		"shards":           {trust: Trust{Key: public(t, "p256")}, files: 5}, // not the empty file
+		"shards":           {trust: Trust{Key: public(t, "p256")}, files: 5, ignored: "empty.txt"},
 		"ignoring":         {trust: Trust{Key: public(t, "p256")}, files: 5, ignored: "a"},
 		"file":             {trust: Trust{Key: public(t, "p256")}, model: "config.json", files: 1},
 		"certificate":      {trust: Trust{Roots: root}, files: 6, subject: "CN=Publisher"},

@@ -2,7 +2,11 @@ package oms
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +105,54 @@ func TestBadCertificates(t *testing.T) {
 	b := &Bundle{payload: []byte("{}"), chain: [][]byte{s.chain[0].Raw}}
 	if _, err := b.Verify(Trust{Roots: certificates(t, "root")}); err == nil || !strings.Contains(err.Error(), "leads to none") {
 		t.Error(err)
+	}
+}
+
+// TestIssuersUsages: an issuer that is confined to servers gives nobody the
+// right to sign models.
+func TestIssuersUsages(t *testing.T) {
+	for name, c := range map[string]struct {
+		usages []x509.ExtKeyUsage
+		text   string
+	}{
+		"any":     {nil, ""},
+		"signing": {[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageCodeSigning}, ""},
+		"servers": {[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, "usages of its issuers do not include code signing"},
+	} {
+		s := signer(t, "p256")
+		issue := func(cert, by *x509.Certificate) *x509.Certificate {
+			cert.NotBefore, cert.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+			cert.BasicConstraintsValid = cert.IsCA
+			if by == nil {
+				by = cert
+			}
+			der, err := x509.CreateCertificate(rand.Reader, cert, by, &s.key.PublicKey, s.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return made
+		}
+		template := func(n int64, subject string) *x509.Certificate {
+			return &x509.Certificate{SerialNumber: big.NewInt(n), Subject: pkix.Name{CommonName: subject}, IsCA: n < 3, KeyUsage: x509.KeyUsageCertSign}
+		}
+		root := issue(template(1, "root"), nil)
+		between := template(2, "between")
+		between.ExtKeyUsage = c.usages
+		between = issue(between, root)
+		leaf := template(3, "leaf\nok")
+		leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+		leaf = issue(leaf, between)
+		got, err := chainTo([]*x509.Certificate{root}, [][]byte{leaf.Raw, between.Raw}, time.Now())
+		if (err == nil) != (c.text == "") || err != nil && !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && nameOf(got) != `"CN=leaf\nok"` {
+			t.Errorf("%s: %s", name, nameOf(got))
+		}
 	}
 }
 

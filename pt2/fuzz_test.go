@@ -201,11 +201,17 @@ func excerpt(t testing.TB, model string, first, n int) string {
 
 // FuzzArchive: no bytes make the reader fail otherwise than with an error.
 func FuzzArchive(f *testing.F) {
-	b, err := os.ReadFile(filepath.Join("testdata", "vit", "model.pt2"))
-	if err != nil {
-		f.Fatal(err)
+	seeds, err := filepath.Glob(filepath.Join("testdata", "llama", "*.pt2"))
+	if err != nil || len(seeds) < 4 {
+		f.Fatal(seeds, err)
 	}
-	f.Add(b)
+	for _, name := range append(seeds, filepath.Join("testdata", "vit", "model.pt2")) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Add(zipped(f, entry{"models/model.json", "{}"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := read(b); err == nil {

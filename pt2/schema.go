@@ -119,7 +119,7 @@ func dims(list []symbol) ([]int, error) {
 	for i, s := range list {
 		v, ok := s.number()
 		if !ok || v < 0 || v != math.Trunc(v) || v > maxElements {
-			return nil, fmt.Errorf("an axis has no fixed length")
+			return nil, fmt.Errorf("an axis has no fixed length, but one that depends on the input (experts of transformers 4 are looped over; 5 computes them otherwise)")
 		}
 		out[i] = int(v)
 		total *= math.Max(v, 1)

@@ -99,7 +99,7 @@ func TestBoundHolds(t *testing.T) {
 		classes, n int
 		outliers   bool
 	}{{1, 7, false}, {2, 3, false}, {4, 13, false}, {12, 9, true}, {40, 3, false}} {
-		const draws = 500
+		const draws = 300
 		counts := [6]int{}
 		mean := 0.0
 		p, obs := world(c.classes, c.n, c.outliers, random)
