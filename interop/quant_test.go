@@ -119,3 +119,46 @@ func runtimeTable(rows []runtimeRow) []byte {
 	}
 	return []byte(b.String())
 }
+
+// readable are the fixtures that other people's readers dequantise.
+var readable = []string{
+	"mlx", "mlx-int6", "gptq", "gptq-order", "gptq-v2-int8", "ct-int4-group", "ct-int4-zero", "ct-int8-channel", "ct-w8a8", "ct-fp8-channel", "ct-fp8-block",
+}
+
+// TestQuantReaders: what MLX, GPTQModel and compressed-tensors dequantise from a
+// seal is what they dequantise from the original, times powers of two. A reader
+// that is not installed is named, and not judged.
+func TestQuantReaders(t *testing.T) {
+	s := needPython(t)
+	args := []string{"quant_readers.py"}
+	for _, f := range readable {
+		for _, profile := range []string{"portable", "strong"} {
+			src, out := filepath.Join("..", "quant", "testdata", f), filepath.Join(t.TempDir(), f+"-"+profile)
+			s.neuroseal(t, "lock", src, out, "--profile", profile, "--key-file", s.key, "-q")
+			args = append(args, src, out)
+		}
+	}
+	data, err := s.runPython(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	if len(lines) != 2*len(readable) {
+		t.Errorf("%d results for %d seals", len(lines), 2*len(readable))
+	}
+	for _, line := range lines {
+		var r struct {
+			Reader, Format, Error string
+			Weights, Other, Moved int
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		switch {
+		case strings.HasPrefix(r.Error, "ModuleNotFoundError"):
+			t.Logf("%s of %s not judged: %s", r.Format, r.Reader, r.Error)
+		case r.Error != "" || r.Weights == 0 || r.Other > 0 || r.Moved == 0:
+			t.Errorf("%+v", r)
+		}
+	}
+}

@@ -9,16 +9,55 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fold"
 )
 
+// userInput is what a caller of the program hands over.
+type userInput struct {
+	name   string // in the program
+	public string // of the model's argument
+	m      tensorMeta
+}
+
 // inputs gives every placeholder of the program its value.
 func (s *scope) inputs() {
-	l, sig := s.l, s.l.p.json.GraphModule.Signature
-	type input struct {
-		name   string // in the program
-		public string // of the model's argument
-		m      tensorMeta
+	l := s.l
+	users := s.declared()
+	limits := s.limits(users)
+	tokens, n := "", 0
+	for _, u := range users {
+		if k, ok := kindOf(u.m.DType); ok && k == fold.Int && (u.public == "input_ids" || len(users) == 1) {
+			tokens, n = u.name, 1
+			for _, d := range s.shape(u.name) {
+				n *= d
+			}
+		}
 	}
-	var users []input
-	for _, spec := range sig.Inputs {
+	l.b = graph.NewBuilder(n)
+	for _, u := range users {
+		k, ok := kindOf(u.m.DType)
+		if !ok {
+			l.stop("input %s has an element type that is not known", u.public)
+		}
+		shape := s.shape(u.name)
+		v := &value{kind: k, shape: shape}
+		switch limit := limits[u.name]; {
+		case u.name == tokens:
+			l.vocab = limit
+			v.id = l.b.TokenIDs(shape...)
+		case k.Real():
+			v.id = l.b.Input(u.public, shape...)
+		case limit == 0: // a mask
+			v.id = l.b.InputIDs(u.public, 2, shape...)
+		default:
+			v.id = l.b.InputIDs(u.public, limit, shape...)
+		}
+		s.env[u.name] = &cell{v: v}
+	}
+}
+
+// declared reads the program's signature: it makes leaves of parameters, buffers
+// and constants, and returns what is left for the caller.
+func (s *scope) declared() (users []userInput) {
+	l := s.l
+	for _, spec := range l.p.json.GraphModule.Signature.Inputs {
 		var in struct {
 			Arg  json.RawMessage `json:"arg"`
 			Name string          `json:"parameter_name"`
@@ -40,59 +79,19 @@ func (s *scope) inputs() {
 				s.leaf(t.Name, in.Name, in.Buf+in.Con, tag == "parameter", in.Kept)
 			case "user_input":
 				if json.Unmarshal(in.Arg, &a) == nil && a["as_tensor"] != nil && json.Unmarshal(a["as_tensor"], &t) == nil {
-					users = append(users, input{t.Name, t.Name, s.g.Tensors[t.Name]})
+					users = append(users, userInput{t.Name, t.Name, s.g.Tensors[t.Name]})
 				}
 			}
 		}
 	}
-	var ids []string
-	collected := len(users) > 0 // torch 2.5 puts the name of **kw before those of what it collects
-	for _, u := range users {
-		ids = append(ids, u.name)
-		collected = collected && strings.HasPrefix(u.name, "kw_")
+	// Torch 2.5 puts the name of **kw before those of what it collects.
+	if slices.ContainsFunc(users, func(u userInput) bool { return !strings.HasPrefix(u.name, "kw_") }) {
+		return users
 	}
 	for i := range users {
-		if collected {
-			users[i].public = strings.TrimPrefix(users[i].name, "kw_")
-		}
+		users[i].public = strings.TrimPrefix(users[i].name, "kw_")
 	}
-	limits := s.limits(ids)
-	tokens, shape := "", []int(nil)
-	for _, u := range users {
-		if k, ok := kindOf(u.m.DType); ok && k == fold.Int && (u.public == "input_ids" || len(users) == 1) {
-			tokens, shape = u.name, s.shape(u.name)
-		}
-	}
-	n := 0
-	if tokens != "" {
-		n = 1
-		for _, d := range shape {
-			n *= d
-		}
-	}
-	l.b = graph.NewBuilder(n)
-	for _, u := range users {
-		k, ok := kindOf(u.m.DType)
-		if !ok {
-			l.stop("input %s has an element type that is not known", u.public)
-		}
-		shape := s.shape(u.name)
-		var v *value
-		switch {
-		case u.name == tokens:
-			l.vocab = limits[u.name]
-			v = &value{id: l.b.TokenIDs(shape...), kind: k, shape: shape}
-		case k.Real():
-			v = &value{id: l.b.Input(u.public, shape...), kind: k, shape: shape}
-		default:
-			limit := limits[u.name]
-			if limit == 0 {
-				limit = 2 // a mask
-			}
-			v = &value{id: l.b.InputIDs(u.public, limit, shape...), kind: k, shape: shape}
-		}
-		s.env[u.name] = &cell{v: v}
-	}
+	return users
 }
 
 func (s *scope) shape(name string) []int {
@@ -105,10 +104,10 @@ func (s *scope) shape(name string) []int {
 
 // limits finds what ids of the inputs are below: the rows of the embedding that
 // reads them.
-func (s *scope) limits(users []string) map[string]int {
+func (s *scope) limits(users []userInput) map[string]int {
 	root := map[string]string{}
 	for _, u := range users {
-		root[u] = u
+		root[u.name] = u.name
 	}
 	out := map[string]int{}
 	for i := range s.g.Nodes {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -138,28 +137,28 @@ func ParseEntry(data []byte) (*Entry, error) {
 	if len(data) > entryLimit {
 		return nil, fault.New(fault.Mismatch, "registry entry of %d bytes; at most %d are read", len(data), entryLimit)
 	}
-	var raw struct {
-		Version  int             `json:"neuroseal_registry"`
-		Manifest json.RawMessage `json:"manifest"`
+	var first struct {
+		Version int `json:"neuroseal_registry"`
 	}
-	if err := json.Unmarshal(data, &raw); err != nil {
+	if err := json.Unmarshal(data, &first); err != nil {
 		return nil, fault.Wrap(fault.Mismatch, err, "not a registry entry")
 	}
-	if raw.Version > Version {
-		return nil, fault.New(fault.Unsupported, "registry entry of version %d; this version reads up to %d", raw.Version, Version).
+	if first.Version > Version {
+		return nil, fault.New(fault.Unsupported, "registry entry of version %d; this version reads up to %d", first.Version, Version).
 			WithHint("a newer neuroseal wrote it: use that one")
 	}
-	if raw.Version != Version {
-		return nil, fault.New(fault.Mismatch, "not a registry entry: it has version %d", raw.Version)
+	if first.Version != Version {
+		return nil, fault.New(fault.Mismatch, "not a registry entry: it has version %d", first.Version)
 	}
 	e := &Entry{}
+	raw := struct {
+		*Entry
+		Manifest json.RawMessage `json:"manifest"` // in place of Entry's
+	}{Entry: e}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(e); err != nil {
+	if err := dec.Decode(&raw); err != nil {
 		return nil, fault.Wrap(fault.Mismatch, err, "not a registry entry")
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fault.New(fault.Mismatch, "not a registry entry: something follows it")
 	}
 	m, err := manifest.Parse(raw.Manifest)
 	if err != nil {

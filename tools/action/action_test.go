@@ -134,7 +134,7 @@ func unharmed(t *testing.T, r *runner) {
 
 func TestSeals(t *testing.T) {
 	r := actionRunner(t, nil)
-	r.inputs = map[string]string{"model_path": model(t, r, "model"), "output_path": "sealed/", "verify": "run"}
+	r.inputs = map[string]string{"model_path": model(t, r, "model"), "output_path": "sealed/.//", "verify": "run"}
 	out := r.run(t)
 	unharmed(t, r)
 	sealed := filepath.Join(r.workspace, "sealed")
@@ -229,6 +229,7 @@ func TestFailures(t *testing.T) {
 		"profile":       {map[string]string{"profile": "weak"}, 2, "weak"},
 		"scale":         {map[string]string{"scale": "many"}, 2, "many"},
 		"output exists": {map[string]string{"output_path": "model"}, 2, "model"},
+		"output above":  {map[string]string{"output_path": "a/.."}, 2, "name the folder itself"},
 		"no such model": {map[string]string{"model_path": "./nothing"}, 1, "nothing"},
 		"sealed twice":  {map[string]string{"model_path": "sealed-before"}, 11, "sealed"},
 		"recipient":     {map[string]string{"recipients": "age1nobody"}, 2, "recipients"},

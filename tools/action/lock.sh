@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/runner.sh"
 
 # absolute prints a path from the root on, as the machine's own programs write
-# it, and without slashes at its end.
+# it, and without slashes, or dots for the folder itself, at its end.
 absolute() {
     local path=$1 here=$PWD
     if command -v cygpath >/dev/null; then # bash on Windows
@@ -17,7 +17,10 @@ absolute() {
     /* | [A-Za-z]:/*) ;;
     *) path=$here/$path ;;
     esac
-    while [[ $path == ?*/ ]]; do path=${path%/}; done
+    while [[ $path == ?*/ || $path == */. ]]; do
+        path=${path%/.}
+        while [[ $path == ?*/ ]]; do path=${path%/}; done
+    done
     printf '%s.' "$path" # the dot, which the caller takes off, keeps line breaks at the end
 }
 
@@ -25,6 +28,9 @@ model=${INPUT_MODEL_PATH:-}
 dst=${INPUT_OUTPUT_PATH:-}
 [ -n "$model" ] || fail 'input model_path is missing: a folder, a file or a Hugging Face id' 2
 [ -n "$dst" ] || fail 'input output_path is missing: the folder for the sealed model' 2
+case $dst in
+.. | */.. | */../ | *\\..) fail "input output_path is \"$dst\": name the folder itself" 2 ;;
+esac
 # What a later step could not use is better known before hours of work.
 case ${INPUT_VERIFY:-true} in
 true | run | false) ;;
