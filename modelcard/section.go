@@ -43,7 +43,7 @@ func lead(m *manifest.Manifest) string {
 	}
 	moved := "powers of two"
 	if slices.ContainsFunc(m.Groups, func(g manifest.Group) bool { return g.Signs }) {
-		moved += ", some of them negative,"
+		moved += ", some with a minus sign,"
 	}
 	if m.Permute != nil {
 		moved = strings.TrimSuffix(moved, ",") + ", and change places, in ways"

@@ -82,7 +82,7 @@ func TestSection(t *testing.T) {
 	m.Promise.Reordered, m.Holes = true, nil
 	has("permuted", []string{"order in which sums", "every tensor"}, []string{"bit for bit"})
 	m.Groups, m.Permute = []manifest.Group{{}, {Signs: true}}, &manifest.Permute{}
-	has("signs and places", []string{"powers of two, some of them negative, and change places, in ways that cancel out"}, nil)
+	has("signs and places", []string{"powers of two, some with a minus sign, and change places, in ways that cancel out"}, nil)
 	m.Method, m.Promise = "static", manifest.Promise{}
 	m.SealID = ""
 	has("static", []string{"up to rounding", "bit_exact: []"}, []string{"bit for bit", "--key-file", "byte for byte", "seal_id"})

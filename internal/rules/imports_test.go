@@ -84,7 +84,7 @@ var mayImport = map[string][]string{
 	"internal/demo/gentext": {"internal/demo/text"},
 	"tools/specimens":       {"internal/fault", "arena/specimen"},
 	"tools/resistance":      {"", "arch", "gauge", "keys", "seal", "arena", "arena/attack", "arena/embedded", "arena/informed"},
-	"tools/bench-seal":      {"internal/atomicdir", "internal/dtype", "keys", "safetensors"},
+	"tools/bench-seal":      {"gguf", "internal/atomicdir", "internal/dtype", "keys", "safetensors"},
 	"tools/bench-hub":       {"hub", "hub/hubtest"},
 	"trace/tracetest":       {"internal/demo/text", "internal/dtype", "checkpoint", "gguf", "safetensors", "arch", "arena/train"},
 	"tools/trace":           {"", "internal/dtype", "internal/fault", "keys", "manifest", "seal", "arena/specimen", "arena/train", "trace", "trace/tracetest"},
