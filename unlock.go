@@ -186,8 +186,11 @@ func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[strin
 		}
 		b, ok := man.Revert(p.Path, now)
 		if !ok {
-			return nil, fault.New(fault.Mismatch, "%s was changed after sealing: the sealed value of a patch is not where it was", p.Path).
-				WithHint("restore the %s of the sealed folder", p.Path)
+			err := fault.New(fault.Mismatch, "%s was changed after sealing: the sealed value of a patch is not where it was", p.Path)
+			if p.Path == modelcard.Name {
+				return nil, err.WithHint("%s", modelcard.EditedHint)
+			}
+			return nil, err.WithHint("restore the %s of the sealed folder", p.Path)
 		}
 		out[p.Path] = b
 	}
@@ -217,6 +220,8 @@ func compareFiles(man *manifest.Manifest, out *checkpoint.RewriteResult, ck *che
 		switch {
 		case !ok:
 			return fault.New(fault.Mismatch, "file %s of the sealed checkpoint is missing", f.Path)
+		case g.SHA256In != f.SHA256 && f.Path == modelcard.Name:
+			return fault.New(fault.Mismatch, "file %s is not what was sealed", f.Path).WithHint("%s", modelcard.EditedHint)
 		case g.SHA256In != f.SHA256:
 			return fault.New(fault.Mismatch, "file %s is not what was sealed: SHA-256 %s, recorded %s%s", f.Path, g.SHA256In, f.SHA256, sums.blame(man, ck, f.Path, false)).
 				WithHint("fetch the sealed checkpoint again")

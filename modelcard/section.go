@@ -109,6 +109,8 @@ func writePromise(b *strings.Builder, m *manifest.Manifest) {
 	}
 	if m.Promise.Reversible {
 		b.WriteString("- The key restores the original, byte for byte.\n")
+	} else {
+		b.WriteString("- Unlocking restores the original up to rounding, not byte for byte.\n")
 	}
 	b.WriteByte('\n')
 }
@@ -145,5 +147,5 @@ func writeCommands(b *strings.Builder, m *manifest.Manifest) {
 	if m.Method != static {
 		b.WriteString(" --key-file seal.key   # or --identity FILE, or a passphrase")
 	}
-	b.WriteString("\n```\n")
+	b.WriteString("\n```\n\nThis page is part of the record: once it is edited, both commands fail until it is put back.\n")
 }

@@ -162,7 +162,11 @@ func ParseEntry(data []byte) (*Entry, error) {
 	}
 	m, err := manifest.Parse(raw.Manifest)
 	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), err, "registry entry of %q", e.Label)
+		kind := fault.Mismatch
+		if fault.KindOf(err) == fault.Unsupported {
+			kind = fault.Unsupported
+		}
+		return nil, fault.Wrap(kind, err, "registry entry of %q", e.Label)
 	}
 	e.Manifest = m
 	if err := traceable(m); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
 )
@@ -105,8 +106,11 @@ func runVerify(ctx context.Context, u *ui.UI, o verifyOptions) error {
 		return res.Signature.fault(res.Path)
 	}
 	if !res.OK {
-		return fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches)).
-			WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
+		err := fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches))
+		if !slices.ContainsFunc(res.Mismatches, func(m neuroseal.Mismatch) bool { return m.File != modelcard.Name }) {
+			return err.WithHint("%s", modelcard.EditedHint)
+		}
+		return err.WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
 	}
 	return nil
 }
@@ -209,7 +213,7 @@ func (r *verifyJSON) write(w io.Writer) {
 	r.writeForward(w)
 	r.writeQuantisers(w)
 	for _, m := range r.Mismatches {
-		fmt.Fprintf(w, "  %s %s\n", ui.No, mismatchText(m))
+		fmt.Fprintf(w, "  %s %s\n", ui.No, ui.Line(mismatchText(m)))
 	}
 	// What the library says about the algebra stands in the table already.
 	writeNotes(w, slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool {

@@ -164,7 +164,7 @@ func writeFolded(w io.Writer, rows []folded) {
 // writeNotes prints remarks, one per line.
 func writeNotes(w io.Writer, notes []string) {
 	for _, n := range notes {
-		fmt.Fprintf(w, "Note: %s\n", n)
+		fmt.Fprintf(w, "Note: %s\n", ui.Line(n))
 	}
 }
 

@@ -20,6 +20,12 @@ func Clean(s string) string {
 	}, s)
 }
 
+// Line is Clean on one line: a message that quotes such a name, line ends and
+// all, must not look like two.
+func Line(s string) string {
+	return strings.ReplaceAll(Clean(s), "\n", " ")
+}
+
 // The marks that Result's texts use for what holds, what does not, and what
 // was not checked. They become plain ASCII where the terminal knows no others.
 const (

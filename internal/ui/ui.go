@@ -93,7 +93,7 @@ func (u *UI) message(kind, prefix, text string) {
 		u.event(event{Type: kind, Message: text})
 		return
 	}
-	u.toErr(prefix + Clean(text) + "\n")
+	u.toErr(prefix + Line(text) + "\n")
 }
 
 // Error reports the error that ends the run.
@@ -102,9 +102,9 @@ func (u *UI) Error(code int, message, hint string) {
 		u.event(event{Type: "error", Code: code, Message: message, Hint: hint})
 		return
 	}
-	u.toErr("neuroseal: " + u.err.paint(red, "error:") + " " + Clean(message) + "\n")
+	u.toErr("neuroseal: " + u.err.paint(red, "error:") + " " + Line(message) + "\n")
 	if hint != "" {
-		u.toErr("neuroseal: hint: " + Clean(hint) + "\n")
+		u.toErr("neuroseal: hint: " + Line(hint) + "\n")
 	}
 }
 

@@ -185,6 +185,9 @@ func TestTextIsClean(t *testing.T) {
 	if strings.ContainsAny(err.String()+out.String(), "\x1b\x07") {
 		t.Errorf("control characters: %q %q", err, out)
 	}
+	if strings.Count(err.String(), "\n") != 2 { // error and hint, whatever a name in them holds
+		t.Errorf("lines: %q", err)
+	}
 	if out.String() != "ok \ufffd[2J FAIL\t- ...\n" {
 		t.Errorf("stdout %q", out)
 	}
