@@ -16,6 +16,7 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/gguf"
+	"github.com/neuroseal/neuroseal/graph"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/seal"
@@ -53,8 +54,8 @@ func (m *model) fromGGUF() (*arch.Model, error) {
 	return net.Model, nil
 }
 
-// suitsGGUF refuses what does not hold in the runtimes of GGUF, which keep
-// activations and attention caches in types with fp16's range.
+// suitsGGUF refuses what does not hold in the runtimes of GGUF. They round what
+// most types are multiplied by to fp16, or to blocks whose scales are fp16.
 func (o *LockOptions) suitsGGUF() error {
 	if !gguf.Is(o.Source) {
 		return nil
@@ -63,11 +64,64 @@ func (o *LockOptions) suitsGGUF() error {
 		return fault.New(fault.Unsupported, "method %s rounds, and a model in GGUF is sealed exactly or not at all", o.Method).
 			WithHint("use --method gauge")
 	}
-	if o.Profile != seal.Portable {
-		return fault.New(fault.Unsupported, "profile %s needs activations in bf16 or fp32; runtimes of GGUF use fp16", o.Profile).
-			WithHint("use --profile portable, or seal the checkpoint before it is converted")
+	if o.Profile == seal.Portable {
+		return nil
+	}
+	m, err := gguf.Open(o.Source)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	hint := "use --profile portable, or seal the checkpoint before it is converted"
+	if _, latent := m.Header().Number(m.Header().Text("general.architecture") + ".attention.kv_lora_rank"); latent {
+		return fault.New(fault.Unsupported, "profile %s: this model's attention caches what its weights are multiplied by, in fp16", o.Profile).WithHint("%s", hint)
+	}
+	for _, f := range m.Files() {
+		for _, t := range f.Tensors {
+			if why := t.Type.Narrow(); why != "" && len(t.Dims) > 1 {
+				return fault.New(fault.Unsupported, "profile %s: tensor %s is %v, %s", o.Profile, t.Name, t.Type, why).WithHint("%s", hint)
+			}
+		}
 	}
 	return nil
+}
+
+// halves lists the values that runtimes of GGUF keep in fp16 whatever the
+// weights' types are: queries, keys and values.
+func (m *model) halves() []graph.ID {
+	if !gguf.Is(m.path) {
+		return nil
+	}
+	g := m.net.Graph
+	weights := map[graph.ID]bool{}
+	for _, id := range g.Weights() {
+		weights[id] = true
+	}
+	seen := map[graph.ID]bool{}
+	var out []graph.ID
+	var visit func(id graph.ID)
+	visit = func(id graph.ID) {
+		if seen[id] || weights[id] {
+			return
+		}
+		seen[id] = true
+		n := &g.Nodes[id]
+		if !n.Op.Move() && n.Op != graph.OpNeg {
+			out = append(out, id)
+			return
+		}
+		for _, in := range n.In {
+			visit(in)
+		}
+	}
+	for i := range g.Nodes {
+		if n := &g.Nodes[i]; n.Op == graph.OpMatMul {
+			for _, in := range n.In {
+				visit(in)
+			}
+		}
+	}
+	return out
 }
 
 // sealedGGUF refuses a model whose metadata say that it is sealed.

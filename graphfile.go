@@ -30,7 +30,7 @@ func openWith(path, graphFile string, opt arch.Options) (*model, error) {
 	}
 	m := &model{path: path, graph: graphFile, ck: ck, conf: ck.ConfigJSON(), opt: opt}
 	if err := m.build(); err != nil {
-		ck.Close()
+		m.ck.Close()
 		return nil, err
 	}
 	return m, nil

@@ -67,6 +67,10 @@ type LockOptions struct {
 	// manifest beside them, as .sig. nil: no signature.
 	Signer *oms.Signer
 
+	// Unnest expands scales of bitsandbytes that are quantised themselves to plain
+	// F32 ones, which factors can move; without it such a checkpoint is refused.
+	Unnest bool
+
 	// NoMetadata leaves the neuroseal.* keys out of a GGUF's metadata.
 	NoMetadata bool
 
@@ -155,6 +159,10 @@ func openLocker(o LockOptions) (*locker, error) {
 		return nil, err
 	}
 	if err := o.canSign(m.ck); err != nil {
+		m.ck.Close()
+		return nil, err
+	}
+	if err := o.suitsNested(m); err != nil {
 		m.ck.Close()
 		return nil, err
 	}
@@ -318,7 +326,8 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 		}
 		r.Bound = int(math.Log2(l.man.Scale))
 	}
-	if l.o.Profile == seal.Portable {
+	f.Half = l.m.halves()
+	if l.o.Profile == seal.Portable || len(f.Half) > 0 {
 		if f.Observed, err = l.measure.observe(ctx, l.sol, l.o.Progress); err != nil {
 			return err
 		}

@@ -60,6 +60,9 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
 		}
 		l.files(out, card)
+		if err := l.keepNested(ctx, dir); err != nil {
+			return err
+		}
 		l.man.Checksums = sums.list(l.m.ck)
 		if !slices.ContainsFunc(l.man.Checksums, func(c manifest.Checksum) bool { return c.Original != c.Sealed }) {
 			return fault.New(fault.Unsupported, "the seal changes no weight: all that a factor would move is zero").

@@ -51,6 +51,8 @@ type model struct {
 	quant *quant.Set  // quantised weights; nil: none
 	onnx  *onnx.Model // the same file, where it is open already
 
+	nested *quant.Nested // ck is one with double quantisation, shown with plain scales; nil: it is not
+
 	eps  map[string]string    // metadata keys by the config keys of the norms' epsilons; only of GGUF
 	room map[string]seal.Room // of the tensors in blocks, found by gather
 
@@ -64,6 +66,9 @@ func openModel(path string, opt arch.Options) (*model, error) { return openWith(
 
 func (m *model) build() (err error) {
 	if !gguf.Is(m.path) {
+		if err = m.unnest(); err != nil {
+			return err
+		}
 		if m.quant, err = quant.Open(m.ck); err != nil {
 			return err
 		}
@@ -72,6 +77,9 @@ func (m *model) build() (err error) {
 	m.net = net
 	if err != nil {
 		return err
+	}
+	if note := m.nestedNote(); note != "" {
+		net.Warn = append(net.Warn, note)
 	}
 	for name := range net.Graph.Weights() {
 		if m.quant.Weight(name) != nil {
@@ -212,8 +220,7 @@ func (m *model) gatherer() *gatherer {
 
 // add takes the next chunk of a tensor, as checkpoint.Each cuts it.
 func (g *gatherer) add(t checkpoint.Tensor, buf []byte) {
-	var s dtype.Stats
-	rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
+	s := statsOf(t, buf)
 	e, ok := math.MaxInt, false
 	if len(t.Shape) <= 1 && t.Format == nil {
 		e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
@@ -230,11 +237,20 @@ func (g *gatherer) add(t checkpoint.Tensor, buf []byte) {
 	}
 }
 
+// statsOf returns the statistics of a chunk.
+func statsOf(t checkpoint.Tensor, buf []byte) (s dtype.Stats) {
+	if t.Format != nil {
+		return blockStats(t, buf)
+	}
+	rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
+	return s
+}
+
 // rows splits a chunk into rows of the last axis; a row longer than the chunk
 // counts as several. Blocks of codes come as the fp32 numbers they stand for.
 func rows(t checkpoint.Tensor, buf []byte, visit func(dtype.DType, []byte)) {
 	if t.Format != nil {
-		blockRows(t, buf, func(row []byte) { visit(dtype.F32, row) })
+		blockRows(t, buf, 1, func(row []byte) { visit(dtype.F32, row) })
 		return
 	}
 	width := len(buf)

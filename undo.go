@@ -51,6 +51,9 @@ func Undo(ctx context.Context, o UndoOptions) (*UndoResult, error) {
 		return nil, err
 	}
 	defer m.ck.Close()
+	if m.nested != nil {
+		return nil, fault.New(fault.Unsupported, "%s is no seal: %s", o.Source, m.nestedNote())
+	}
 	if err := m.ck.CheckOutput(o.Output); err != nil {
 		return nil, err
 	}
@@ -209,7 +212,7 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 			},
 			Override: override,
 			Skip: func(rel string) bool {
-				return rel == manifest.Name || rel == dropped || slices.Contains(signatures, rel) || sensitive(u.m.ck, rel)
+				return rel == manifest.Name || rel == nestedName || rel == dropped || slices.Contains(signatures, rel) || sensitive(u.m.ck, rel)
 			},
 		},
 	}

@@ -53,6 +53,9 @@ func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 	if err := ck.CheckOutput(o.Output); err != nil {
 		return nil, err
 	}
+	if unnested(man) {
+		return unlockNested(ctx, o, man, ck)
+	}
 	inv, err := inverse(ck, man, o.Key)
 	if err != nil {
 		return nil, err

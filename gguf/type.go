@@ -1,6 +1,10 @@
 package gguf
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/neuroseal/neuroseal/internal/dtype"
+)
 
 // Type is how a tensor's elements are stored: ggml_type.
 type Type uint32
@@ -102,3 +106,20 @@ func (t Type) Size(dims []uint64) (n int64, ok bool) {
 // maxSize bounds what a tensor may take: half of what an int64 offset can name,
 // so that sums stay in range.
 const maxSize = 1 << 62
+
+// Narrow says why profiles that need fp32's range of exponents do not hold for a
+// matrix of this type in llama.cpp and its like; "" where they do. It concerns
+// how the runtime computes, besides what the type itself can store.
+func (t Type) Narrow() string {
+	switch s := scalings[t]; {
+	case t == F32 || t == BF16 || t == F64:
+		return ""
+	case t == F16:
+		return "which runtimes multiply by activations in fp16"
+	case s.kind == dtype.F16:
+		return "whose scales are fp16"
+	case s.kind != dtype.Invalid:
+		return fmt.Sprintf("whose scales are %v and which runtimes multiply by activations in blocks with fp16 scales", s.kind)
+	}
+	return "which holds no weights"
+}

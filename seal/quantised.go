@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -35,6 +36,22 @@ type Room struct{ Lo, Hi int }
 
 // Meet narrows the room to what also fits the other.
 func (r Room) Meet(o Room) Room { return Room{max(r.Lo, o.Lo), min(r.Hi, o.Hi)} }
+
+// halfFloor is how far a value may shrink that a runtime rounds to fp16: what
+// becomes subnormal there loses bits that the original's keeps.
+const halfFloor = -1
+
+// halves keeps in fp16's range what the runtime rounds to it.
+func (f Facts) halves() []constraint {
+	var cs []constraint
+	for _, id := range f.Half {
+		if s := f.Solution.Values[id]; len(s) > 0 {
+			what := fmt.Sprintf("activations up to 2^%.1f in %s, which the runtime keeps in fp16", f.Observed[id], f.Graph.Nodes[id].Scope)
+			cs = append(cs, constraint{what: what, lo: halfFloor, hi: floor(fp16Activation - f.Observed[id]), shift: s})
+		}
+	}
+	return cs
+}
 
 // BlockScaler multiplies the blocks of one tensor by 2^(row + block exponent).
 // It implements the editor of a streaming rewrite: chunks may come in any

@@ -106,6 +106,7 @@ stopped; shards that it had sealed stay sealed if the key is in a file.
 	f.BoolVar(&o.Force, "force", false, "replace DST, when the new one is complete")
 	f.BoolVar(&o.AllowUnsealed, "allow-unsealed", false, "leave tensors alone that the network does not read, instead of refusing")
 	f.BoolVar(&o.AllowSealed, "allow-sealed", false, "do not refuse weights that look sealed")
+	f.BoolVar(&o.Unnest, "unnest", false, "expand double-quantised scales of bitsandbytes to plain ones, which factors can move; says what that costs; unlock restores every byte")
 	f.BoolVar(&o.NoMetadata, "no-metadata", false, "leave the neuroseal.* keys out of the metadata of a GGUF")
 	f.StringVar(&o.Graph, "graph", "", "an exported graph of the network, a .pt2 or .onnx `FILE`; for architectures without a builder")
 	f.StringVar(&o.Card, "card", "", "put the card of an attack, a .md `FILE`, into the model card, too")

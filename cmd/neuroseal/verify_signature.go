@@ -24,10 +24,11 @@ import (
 const signatureHelp = `With --public-key or --cert-roots, the signature of SEALED is checked first
 (SEALED/model.sig, for a file SEALED.sig, or --signature): it must be of that key,
 or of a certificate below those roots, and every signed file must be as it was
-signed, with none missing and none added. Then SEALED may be any model: of one that
-is not sealed, nothing else is checked. SEALED/` + manifest.Name + ` alone can be
-verified, too, with its own signature or that of the folder (--signature model.sig):
-what a seal claims, without the weights. What "neuroseal sign" and the Python package
+signed, with none missing, and none added but those that sign always leaves out
+(.git, .github and others: see neuroseal sign --help). Then SEALED may be any model:
+of one that is not sealed, nothing else is checked. SEALED/` + manifest.Name + `
+alone can be verified, too, with its own signature or that of the folder (--signature
+model.sig): what a seal claims, without the weights. What "neuroseal sign" and the Python package
 model_signing sign with keys and certificates is known; Sigstore's keyless
 signatures are not. A signature does not tell when it was made: certificates must
 be valid today, or on the day that --at names.`
