@@ -43,8 +43,9 @@ passphrase, if it has one, comes from an option, from ` + signPasswordEnv + `,
 or from the terminal. With --cert, signatures carry its certificates, and are
 verified against the root that issued them instead of a public key.
 
-Left out are .git, .github, .gitattributes, .gitignore, .cache/huggingface, the
-signature itself, and what --ignore names. A sealed folder is signed only if its
+Left out are .git, .github, .gitattributes, .gitignore, .cache/huggingface, what
+--ignore names, and signatures: model.sig, ` + manifest.Name + `.sig and that of
+--signature. A signing key or passphrase file in MODEL is refused. A sealed folder is signed only if its
 files are those that its manifest records. Signing SEALED/` + manifest.Name + `
 signs what a seal claims (profile, promise, holes) without the weights.
 
