@@ -6,7 +6,7 @@ ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GB ?= 1
 REPS ?= 5
 
-.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-hub bench-train actionlint release-check snapshot go-install man wheels ci clean
+.PHONY: all build test race portable fuzz lint vuln generated interop-venv interop bench-seal bench-hub bench-gguf bench-train actionlint release-check snapshot go-install man wheels ci clean
 
 all: build
 
@@ -47,6 +47,9 @@ interop: ## transformers, safetensors and age judge what we write, Ray and Slurm
 	if ray=$$(interop/ray.sh); then eval "$$ray"; else echo "without Ray: what needs it is skipped"; export NEUROSEAL_RAY=none; fi && \
 	if slurm=$$(interop/slurm.sh); then eval "$$slurm"; else echo "without Slurm: what needs it is skipped"; export NEUROSEAL_SLURM=none; fi && \
 	$(GO) test -tags interop -count=1 -timeout 30m ./interop/... ./safetensors ./keys ./report ./arena/jobs ./arena/trl
+
+bench-gguf: ## the same with a GGUF of the shape of Q4_K_M
+	$(GO) run ./tools/bench-seal -gguf -gb $(GB) -reps $(REPS)
 
 bench-seal: ## a checkpoint of GB gigabytes: cp, SHA-256, lock, unlock, verify
 	$(GO) run ./tools/bench-seal -gb $(GB) -reps $(REPS)

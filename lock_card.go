@@ -139,3 +139,12 @@ func undoneCard(ck *checkpoint.Checkpoint, man *manifest.Manifest) (content []by
 	}
 	return man.Revert(modelcard.Name, now)
 }
+
+// EditedCard tells what to do where the model card is all that does not fit; it
+// is empty otherwise.
+func EditedCard(list []Mismatch) string {
+	if len(list) == 0 || slices.ContainsFunc(list, func(m Mismatch) bool { return m.File != modelcard.Name }) {
+		return ""
+	}
+	return modelcard.EditedHint
+}

@@ -13,7 +13,6 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/manifest"
-	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
 )
@@ -107,8 +106,8 @@ func runVerify(ctx context.Context, u *ui.UI, o verifyOptions) error {
 	}
 	if !res.OK {
 		err := fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches))
-		if !slices.ContainsFunc(res.Mismatches, func(m neuroseal.Mismatch) bool { return m.File != modelcard.Name }) {
-			return err.WithHint("%s", modelcard.EditedHint)
+		if hint := neuroseal.EditedCard(res.Mismatches); hint != "" {
+			return err.WithHint("%s", hint)
 		}
 		return err.WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
 	}

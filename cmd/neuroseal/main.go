@@ -62,7 +62,13 @@ friction, not a lock that nobody can pick: "neuroseal undo" needs no key.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			*started = true
+			switch cmd.Name() {
+			case "lock", "unlock", "verify", "inspect", "undo":
+				beFrugal()
+			}
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
