@@ -272,10 +272,13 @@ func (r *Repo) folder(name string) []fs.DirEntry {
 	}
 	var out []fs.DirEntry
 	seen := map[string]bool{}
-	for _, f := range r.Files {
+	// What is below a folder stands together in the sorted list: a walk must not
+	// read all of it for each of a great many folders.
+	at, _ := slices.BinarySearchFunc(r.Files, prefix, func(f File, p string) int { return strings.Compare(f.Path, p) })
+	for _, f := range r.Files[at:] {
 		rest, ok := strings.CutPrefix(f.Path, prefix)
 		if !ok {
-			continue
+			break
 		}
 		e := entry{name: rest, size: f.Size}
 		if first, _, deep := strings.Cut(rest, "/"); deep {

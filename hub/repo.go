@@ -155,7 +155,14 @@ type treeEntry struct {
 	XetHash string `json:"xetHash"`
 }
 
-const maxPages = 1000 // of a listing; each has up to a thousand entries
+const (
+	maxPages   = 1000    // of a listing; each has up to a thousand entries
+	maxEntries = 1 << 20 // of a listing, all pages together
+	// maxFile and maxTotal bound sizes that a hub lists, in bytes, so that sums of
+	// them, with what the work on them takes, stay far from the end of an int64.
+	maxFile  = 1 << 50
+	maxTotal = 1 << 58
+)
 
 // tree lists the files of a commit.
 func (c *Client) tree(ctx context.Context, ref Ref, commit string) ([]File, error) {
@@ -167,7 +174,9 @@ func (c *Client) tree(ctx context.Context, ref Ref, commit string) ([]File, erro
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, page...)
+		if entries = append(entries, page...); len(entries) > maxEntries {
+			return nil, fault.New(fault.Unsupported, "%s lists more than %d files and folders", ref.ID, maxEntries)
+		}
 		next := nextLink(header)
 		if next == "" {
 			return listing(ref, entries)
@@ -225,14 +234,30 @@ func listing(ref Ref, entries []treeEntry) ([]File, error) {
 			return nil, fault.New(fault.Unsupported, "%s lists %q twice", ref, files[i].Path)
 		}
 	}
+	if !countable(files) {
+		return nil, fault.New(fault.Unsupported, "the files of %s have more than %d bytes together, as the hub lists them", ref, int64(maxTotal)).
+			WithHint("does HF_ENDPOINT point to a Hugging Face hub?")
+	}
 	return files, nil
+}
+
+// countable reports whether the sizes of files, which were checked one by one,
+// have a sum that can be true.
+func countable(files []File) bool {
+	var total int64
+	for _, f := range files {
+		if total += f.Size; total > maxTotal {
+			return false
+		}
+	}
+	return true
 }
 
 func (f File) check() error {
 	if err := atomicdir.CheckName(f.Path); err != nil {
 		return err
 	}
-	if f.Size < 0 || !isHex(f.BlobID, 40) || f.SHA256 != "" && !isHex(f.SHA256, 64) {
+	if f.Size < 0 || f.Size > maxFile || !isHex(f.BlobID, 40) || f.SHA256 != "" && !isHex(f.SHA256, 64) {
 		return fault.New(fault.Unsupported, "%s: the hub gives no usable size and checksum", f.Path).
 			WithHint("does HF_ENDPOINT point to a Hugging Face hub?")
 	}

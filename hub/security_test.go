@@ -219,3 +219,53 @@ func TestHostileListing(t *testing.T) {
 		}
 	}
 }
+
+// TestHostileSizes: sizes that no disk has are refused where they are listed:
+// their sums would pass for small ones.
+func TestHostileSizes(t *testing.T) {
+	oid := strings.Repeat("a", 40)
+	few := []treeEntry{{Type: "file", Path: "a", OID: oid, Size: math.MaxInt64}, {Type: "file", Path: "b", OID: oid, Size: math.MaxInt64}}
+	var many []treeEntry
+	kept := treeListing{treeFormat, map[string]treeFile{}}
+	for i := range maxTotal/maxFile + 1 {
+		e := treeEntry{Type: "file", Path: fmt.Sprint(i), OID: oid, Size: maxFile}
+		many = append(many, e)
+		kept.Files[e.Path] = treeFile{Size: e.Size, BlobID: oid}
+	}
+	for name, list := range map[string][]treeEntry{"few": few, "many": many} {
+		if _, err := listing(Ref{ID: "ann/m"}, list); fault.KindOf(err) != fault.Unsupported {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	data, err := json.Marshal(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parseTree(data) != nil {
+		t.Error("a kept listing is believed")
+	}
+}
+
+// TestEndlessListing: a listing of full pages without end is given up before it
+// fills the memory.
+func TestEndlessListing(t *testing.T) {
+	page := []byte("[" + strings.Repeat("{},", 1<<19-1) + "{}]")
+	pages := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/revision/") {
+			fmt.Fprintf(w, `{"id":"ann/m","sha":"%040d"}`, 1)
+			return
+		}
+		pages++
+		w.Header().Set("Link", "<"+r.URL.Path+`>; rel="next"`)
+		_, _ = w.Write(page)
+	}))
+	t.Cleanup(s.Close)
+	c, err := New(Config{Endpoint: s.URL, Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Repo(context.Background(), Ref{ID: "ann/m"}); fault.KindOf(err) != fault.Unsupported || pages > 3 {
+		t.Errorf("after %d pages: %v", pages, err)
+	}
+}

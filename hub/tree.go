@@ -64,6 +64,9 @@ func parseTree(data []byte) []File {
 		}
 		files = append(files, f)
 	}
+	if !countable(files) {
+		return nil
+	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return files
 }
