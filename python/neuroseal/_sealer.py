@@ -23,12 +23,16 @@ class Sealer:
     """Seals checkpoint folders into ``output``, each under its own name.
 
     ``keep`` is how many sealed ones stay, None for all. ``options`` are those of
-    ``lock``. With ``raises``, a failure is an exception (of the background: at the
+    ``lock``. ``key`` is where a key is made if they name none, by default beside
+    ``output``. With ``raises``, a failure is an exception (of the background: at the
     next call); else it is logged, and in ``failures``.
     """
 
-    def __init__(self, output: Path, *, keep: int | None, check: bool, background: bool, raises: bool, options: dict[str, Any]) -> None:
+    def __init__(
+        self, output: Path, *, keep: int | None, check: bool, background: bool, raises: bool, options: dict[str, Any], key: Path | None = None
+    ) -> None:
         self.output = output
+        self.key = key or output.with_name(output.name + ".key")
         self.keep = keep
         self.check = check
         self.background = background
@@ -52,11 +56,10 @@ class Sealer:
         otherwise. It is made when the first seal needs it."""
         if not self._needs_key():
             return self.options
-        beside = self.output.with_name(self.output.name + ".key")
-        if not beside.exists():
-            generate_key(beside)
-            log.warning("the key of this run's seals is in %s: keep it, and do not publish it; without it nobody can unlock them", beside)
-        return {**self.options, "key_file": beside}
+        if not self.key.exists():
+            generate_key(self.key)
+            log.warning("the key of this run's seals is in %s: keep it, and do not publish it; without it nobody can unlock them", self.key)
+        return {**self.options, "key_file": self.key}
 
     def _needs_key(self) -> bool:
         given = any(self.options.get(o) for o in _KEY_OPTIONS) or "NEUROSEAL_PASSWORD" in os.environ

@@ -42,7 +42,8 @@ class NeuroSealCallback(TrainerCallback):
         profile: portable, strong or max.
         key_file: the seal key, the same for all saves. Without it and without
             recipients or a password, a key is made once, as OUTPUT.key, and used
-            again by resumed runs.
+            again by resumed runs. Where the Trainer would upload that file, it is
+            made in the Trainer's output folder, under a name with an underscore.
         recipients: age recipients; every save gets a key of its own, wrapped for
             them, unless ``key_file`` is given.
         password: wraps the keys likewise.
@@ -113,11 +114,19 @@ class NeuroSealCallback(TrainerCallback):
         output = run / "_sealed" if self.output is None else self.output
         if output.resolve() == run.resolve():
             raise UsageError(f"{output} is where the Trainer puts its checkpoints", hint="name another folder for the sealed ones")
-        sealer = Sealer(output, options=self._lock_options, **self._sealer_options)
+        if getattr(args, "push_to_hub", False):
+            self._keep_secrets(run)
+        sealer = Sealer(output, options=self._lock_options, key=_key(run, output), **self._sealer_options)
         sealer.prepare()
         clear(run)
         sealer.results, sealer.failures = self.results, self.failures
         self._sealer = sealer
+
+    def _keep_secrets(self, run: Path) -> None:
+        for name in ("key_file", "password_file"):
+            secret = self._lock_options.get(name)
+            if secret is not None and _uploaded(run, Path(secret)):
+                raise UsageError(f"{secret} would be uploaded: the Trainer pushes {run} to the hub", hint="keep it elsewhere")
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._sealer is None:
@@ -151,6 +160,25 @@ class NeuroSealCallback(TrainerCallback):
 
 def _checkpoint(args: Any, step: int) -> Path:
     return Path(args.output_dir) / f"checkpoint-{step}"
+
+
+def _uploaded(run: Path, path: Path) -> bool:
+    """Whether the Trainer's uploads of its output folder take a file along: they
+    leave out what begins with an underscore, and checkpoints."""
+    try:
+        inside = path.resolve().relative_to(run.resolve())
+    except ValueError:
+        return False
+    return not inside.parts[0].startswith(("_", "checkpoint-"))
+
+
+def _key(run: Path, output: Path) -> Path:
+    """Where a run's key is made: beside the sealed checkpoints, unless it would be
+    uploaded from there, now or by a later call of push_to_hub."""
+    beside = output.with_name(output.name + ".key")
+    if not _uploaded(run, beside):
+        return beside
+    return run / ("_" + "_".join(beside.resolve().relative_to(run.resolve()).parts))
 
 
 def _best(state: Any) -> int | None:

@@ -220,8 +220,8 @@ class CallbackTest(SealingTest):
             sys.modules.pop("neuroseal.transformers", None)
             self.Callback = importlib.import_module("neuroseal.transformers").NeuroSealCallback
 
-    def train(self, callback, steps=(2, 4, 6), zero=True, best=None, load_best=False, search=False):
-        args = types.SimpleNamespace(output_dir=str(self.run_folder), load_best_model_at_end=load_best)
+    def train(self, callback, steps=(2, 4, 6), zero=True, best=None, load_best=False, search=False, push=False):
+        args = types.SimpleNamespace(output_dir=str(self.run_folder), load_best_model_at_end=load_best, push_to_hub=push)
         state = types.SimpleNamespace(is_world_process_zero=zero, global_step=0, best_model_checkpoint=None, is_hyper_param_search=search)
         callback.on_train_begin(args, state, None)
         for state.global_step in steps:
@@ -237,6 +237,19 @@ class CallbackTest(SealingTest):
         self.assertEqual(self.train(c), ["checkpoint-2", "checkpoint-4", "checkpoint-6"])
         self.assertEqual(sorted(c.results), [2, 4, 6])
         self.assertEqual(self.locks()[0][2:5], ["--profile=max", f"--key-file={self.run_folder / '_sealed.key'}", "--include=ffn"])
+
+    def test_key_is_not_uploaded(self):
+        """The Trainer uploads all of its folder but _* and checkpoint-*: no key may be among that."""
+        self.output = self.run_folder / "nested" / "sealed"
+        self.train(self.Callback(self.output))
+        self.assertEqual([str(p.relative_to(self.run_folder)) for p in self.run_folder.rglob("*.key")], ["_nested_sealed.key"])
+        self.output = self.folder / "elsewhere"
+        self.train(self.Callback(self.output))
+        self.assertTrue((self.folder / "elsewhere.key").is_file())
+        key = write(self.run_folder, {"own.key": ""}) / "own.key"
+        self.train(self.Callback(self.output, key_file=key))
+        with self.assertRaises(neuroseal.UsageError):
+            self.train(self.Callback(self.output, key_file=key), push=True)
 
     def test_after_a_kill(self):
         write(self.run_folder / "_sealing-checkpoint-1", MODEL)
