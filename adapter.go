@@ -172,7 +172,7 @@ func (c *conversion) openAdapter() (err error) {
 // manifest names them all, and knows the shapes of those that move; the others'
 // stand in the checkpoint's headers, where those are at hand.
 func (c *conversion) openModel() error {
-	plan, err := decodePlan(c.man)
+	plan, err := seal.Decode(c.man)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestFeaturesStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		fixed := map[string]bool{}
-		plan, err := decodePlan(res.Manifest)
+		plan, err := seal.Decode(res.Manifest)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,7 @@ func FuzzPlan(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p, err := decodePlan(m)
+		p, err := seal.Decode(m)
 		if err != nil {
 			return
 		}

@@ -79,14 +79,6 @@ func encodeStretch(s gauge.Stretch) [][2]int {
 	return out
 }
 
-func decodeStretch(s [][2]int) gauge.Stretch {
-	out := make(gauge.Stretch, len(s))
-	for i, f := range s {
-		out[i] = gauge.PlaceFactor{Perm: f[0], Count: f[1]}
-	}
-	return out
-}
-
 func encodePermute(p *gauge.Permutations) *manifest.Permute {
 	m := &manifest.Permute{Axes: []manifest.PermutedAxis{}}
 	for _, x := range p.List {
@@ -110,29 +102,9 @@ func encodePermute(p *gauge.Permutations) *manifest.Permute {
 // decodePermute reads the permutations of a manifest and checks them against
 // the checkpoint; nil where there are none.
 func decodePermute(m *manifest.Manifest, ck *checkpoint.Checkpoint) (*gauge.Permutations, error) {
-	if m.Permute == nil {
-		return nil, nil
-	}
-	p := &gauge.Permutations{}
-	for _, x := range m.Permute.Permutations {
-		p.List = append(p.List, gauge.Permutation{ID: x.ID, Layer: x.Layer, Count: x.Count})
-	}
-	for _, a := range m.Permute.Axes {
-		ax := gauge.PermutedAxis{Axis: a.Axis}
-		for _, s := range a.Stretches {
-			ax.Stretches = append(ax.Stretches, decodeStretch(s))
-		}
-		if k := len(p.Tensors) - 1; k >= 0 && p.Tensors[k].Name == a.Tensor && slices.Equal(p.Tensors[k].Shape, a.Shape) {
-			p.Tensors[k].Axes = append(p.Tensors[k].Axes, ax)
-		} else {
-			p.Tensors = append(p.Tensors, gauge.PermutedTensor{Name: a.Tensor, Shape: a.Shape, Axes: []gauge.PermutedAxis{ax}})
-		}
-	}
-	for _, e := range m.Permute.Exchanges {
-		p.Exchanges = append(p.Exchanges, gauge.Exchange{Places: decodeStretch(e.Places), Tensors: e.Tensors})
-	}
-	if err := seal.ValidatePermutations(p); err != nil {
-		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
+	p, err := seal.DecodePermutations(m)
+	if p == nil || err != nil {
+		return nil, err
 	}
 	movable := func(name string, like checkpoint.Tensor) error {
 		t, ok := ck.Tensor(name)

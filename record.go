@@ -137,49 +137,10 @@ func encodeTensor(t gauge.Tensor) manifest.Tensor {
 	return m
 }
 
-func outliers(g manifest.Group) seal.Outliers {
-	if g.Outliers == nil {
-		return seal.Outliers{}
-	}
-	return seal.Outliers(*g.Outliers)
-}
-
 func outliersOf(g seal.Group) *manifest.Outliers {
 	if g.Outliers.Count == 0 {
 		return nil
 	}
 	o := manifest.Outliers(g.Outliers)
 	return &o
-}
-
-// decodePlan rebuilds a plan from a manifest; it is validated.
-func decodePlan(m *manifest.Manifest) (*seal.Plan, error) {
-	p := &seal.Plan{}
-	for _, g := range m.Groups {
-		p.Groups = append(p.Groups, seal.Group{
-			ID: g.ID, Kind: gauge.Kind(g.Kind), Layer: g.Layer, Classes: g.Classes,
-			Offsets: g.Offsets, Lo: g.Lo, Hi: g.Hi, Outliers: outliers(g), Signs: g.Signs, Draw: g.Draw,
-		})
-	}
-	for _, t := range m.Tensors {
-		g := gauge.Tensor{Name: t.Name, Shape: t.Shape}
-		for _, term := range t.Terms {
-			ax := gauge.Axis{Axes: term.Axes, Len: 1}
-			for _, a := range term.Axes {
-				if a < 0 || a >= len(t.Shape) {
-					return nil, fault.New(fault.Mismatch, "%s: tensor %s: axis %d", manifest.Name, t.Name, a)
-				}
-				ax.Len *= t.Shape[a]
-			}
-			for _, s := range term.Segments {
-				ax.Segments = append(ax.Segments, gauge.Segment{Start: s[0], Count: s[1], Group: s[2], First: s[3], Div: s[4], Coef: s[5]})
-			}
-			g.Terms = append(g.Terms, ax)
-		}
-		p.Tensors = append(p.Tensors, g)
-	}
-	if err := p.Validate(); err != nil {
-		return nil, fault.Wrap(fault.Mismatch, err, "%s", manifest.Name)
-	}
-	return p, nil
 }

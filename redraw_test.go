@@ -50,7 +50,7 @@ func TestNeverIdle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := decodePlan(dry.Manifest)
+			plan, err := seal.Decode(dry.Manifest)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -117,7 +117,7 @@ func TestGrowing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := decodePlan(res.Manifest)
+			plan, err := seal.Decode(res.Manifest)
 			if err != nil {
 				t.Fatal(err)
 			}

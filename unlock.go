@@ -106,7 +106,7 @@ func notOriginal(man *manifest.Manifest, rel string) bool {
 
 // inverse returns the editors that take a seal back.
 func inverse(ck *checkpoint.Checkpoint, man *manifest.Manifest, key func(*manifest.Manifest) (keys.SealKey, error)) (func(checkpoint.Tensor) checkpoint.Editor, error) {
-	plan, err := decodePlan(man)
+	plan, err := seal.Decode(man)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 		return nil, err
 	}
 	defer ck.Close()
-	if _, err := decodePlan(man); err != nil {
+	if _, err := seal.Decode(man); err != nil {
 		return nil, err
 	}
 	v := &verifier{o: o, man: man, ck: ck, res: &VerifyResult{Method: man.Method, Profile: man.Profile, Mismatches: []Mismatch{}}}
