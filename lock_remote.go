@@ -3,8 +3,11 @@ package neuroseal
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -40,6 +43,9 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 	}
 	o.Source = o.Remote.Name
 	f := &partsFolder{dir: DownloadFolder(o.Output)}
+	if err := ownFolder(f.dir); err != nil {
+		return nil, err
+	}
 	over := &arrivals{r: o.Remote, dir: filepath.Join(f.dir, sourceFolder), open: map[string][]*arrival{}}
 	o.files = over
 	l, err := openLocker(o)
@@ -69,6 +75,33 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 		return nil, err
 	}
 	return res, (&finisher{locker: l, f: f}).discard()
+}
+
+// ownFolder demands that nothing in the way is lost when the folder of the work
+// is removed in the end: no link, and nothing that a lock did not put there.
+func ownFolder(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.Wrap(fault.General, err, "looking at %s", dir)
+	}
+	const hint = "the download needs this name, and removes the folder in the end: move what is there, or choose another output"
+	if !info.IsDir() {
+		return fault.New(fault.Usage, "%s is in the way, and is no folder", dir).WithHint(hint)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Wrap(fault.General, err, "looking at %s", dir)
+	}
+	ours := []string{sourceFolder, setupName, activationsName, measuredFolder, sealedFolder, recordsFolder}
+	for _, e := range list {
+		if !slices.Contains(ours, e.Name()) && !strings.Contains(e.Name(), ".neuroseal-") {
+			return fault.New(fault.Usage, "%s holds %s, which no lock put there", dir, e.Name()).WithHint(hint)
+		}
+	}
+	return nil
 }
 
 // streamer seals a remote checkpoint shard by shard.

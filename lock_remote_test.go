@@ -553,3 +553,30 @@ func TestInspectRemote(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestRemoteFolderInTheWay: the folder of the work is removed in the end, so a
+// link in its place, and files of somebody else's in it, are refused and stay.
+func TestRemoteFolderInTheWay(t *testing.T) {
+	for _, link := range []bool{true, false} {
+		_, o, _ := remoteCase(t, demo, seal.Portable)
+		dir := DownloadFolder(o.Output)
+		if link {
+			dir = t.TempDir()
+			if err := os.Symlink(dir, DownloadFolder(o.Output)); err != nil {
+				t.Skip(err)
+			}
+		} else if err := os.Mkdir(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "precious")
+		if err := os.WriteFile(file, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Lock(context.Background(), o); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
+			t.Errorf("link %v: %v", link, err)
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Errorf("link %v: %v", link, err)
+		}
+	}
+}
