@@ -17,6 +17,10 @@ func (c *conversion) terms(p adapter.Piece, w *gauge.Tensor) (*gauge.Tensor, err
 	own := &gauge.Tensor{Name: p.Name, Shape: p.Shape}
 	for _, term := range w.Terms {
 		mine, partners := covers(p.Follows, term.Axes), covers(p.Partner, term.Axes)
+		if p.Role == adapter.Added && mine == partners && !c.written(term) {
+			return nil, fault.New(fault.Unsupported, "adapter tensor %s is added to what %s gives, and the seal moves that weight as a whole: whether by its inputs or by its outputs is not recorded", p.Name, p.Of).
+				WithHint("train without lora_bias, or merge the adapter into the model that it fits")
+		}
 		if len(term.Axes) == 0 {
 			mine, partners = p.Role != adapter.Input, p.Role == adapter.Input
 		}
@@ -32,6 +36,22 @@ func (c *conversion) terms(p adapter.Piece, w *gauge.Tensor) (*gauge.Tensor, err
 		}
 	}
 	return own, nil
+}
+
+// written reports whether a factor of a whole weight is its outputs': it is one,
+// or it is the residual stream's, which grows with what is written to it. What
+// reads the stream as it is shrinks instead.
+func (c *conversion) written(term gauge.Axis) bool {
+	for _, s := range term.Segments {
+		g := c.man.Groups[s.Group]
+		if c.e[s.Group][s.First] == 0 && !(g.Signs && c.neg[s.Group][s.First]) {
+			continue
+		}
+		if g.Kind != string(gauge.Residual) || s.Coef < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // weight returns what moves the weight of a piece; nil if nothing does.

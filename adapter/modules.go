@@ -79,7 +79,7 @@ func (r *reader) update(m *module, of string, a, b Tensor, o, i int) error {
 		if len(v.Shape) != 1 || v.Shape[0] != b.Shape[0] {
 			return fault.New(fault.Mismatch, "adapter tensor %s has shape %v", v.Name, v.Shape).WithHint(saveAgain)
 		}
-		r.add(Piece{Name: v.Name, Of: of, Shape: v.Shape, Follows: []int{o}, Partner: right, Role: Output})
+		r.add(Piece{Name: v.Name, Of: of, Shape: v.Shape, Follows: []int{o}, Partner: right, Role: Added})
 	}
 	return r.magnitudes(m, of, b.Shape[0], o)
 }

@@ -29,6 +29,7 @@ type Role int
 const (
 	Output    Role = iota // the left factor of an update: those along axes that it has, and those of the whole weight
 	Input                 // the right factor: those that the left one has no axes for
+	Added                 // what is added to the module's output: the outputs' own factors, and none of the inputs'
 	Full                  // all: the weight itself, or some of its rows
 	Magnitude             // sizes of the weight's rows: as Full, without signs, and the rows' other factors must be alike
 	Gain                  // none: it multiplies activations, element by element, and only changes places with them
