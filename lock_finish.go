@@ -35,6 +35,9 @@ func LockFinish(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if err := wholeOnly(o.Source); err != nil {
 		return nil, err
 	}
+	if err := ownFolder(PartsFolder(o.Output)); err != nil {
+		return nil, err
+	}
 	l, err := openLocker(o)
 	if err != nil {
 		return nil, err

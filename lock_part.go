@@ -59,6 +59,9 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 	if err := wholeOnly(o.Source); err != nil {
 		return nil, err
 	}
+	if err := ownFolder(PartsFolder(o.Output)); err != nil {
+		return nil, err
+	}
 	l, err := openLocker(o)
 	if err != nil {
 		return nil, err

@@ -3,11 +3,8 @@ package neuroseal
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -75,33 +72,6 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 		return nil, err
 	}
 	return res, (&finisher{locker: l, f: f}).discard()
-}
-
-// ownFolder demands that nothing in the way is lost when the folder of the work
-// is removed in the end: no link, and nothing that a lock did not put there.
-func ownFolder(dir string) error {
-	info, err := os.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fault.Wrap(fault.General, err, "looking at %s", dir)
-	}
-	const hint = "the download needs this name, and removes the folder in the end: move what is there, or choose another output"
-	if !info.IsDir() {
-		return fault.New(fault.Usage, "%s is in the way, and is no folder", dir).WithHint(hint)
-	}
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return fault.Wrap(fault.General, err, "looking at %s", dir)
-	}
-	ours := []string{sourceFolder, setupName, activationsName, measuredFolder, sealedFolder, recordsFolder}
-	for _, e := range list {
-		if !slices.Contains(ours, e.Name()) && !strings.Contains(e.Name(), ".neuroseal-") {
-			return fault.New(fault.Usage, "%s holds %s, which no lock put there", dir, e.Name()).WithHint(hint)
-		}
-	}
-	return nil
 }
 
 // streamer seals a remote checkpoint shard by shard.

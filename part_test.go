@@ -485,3 +485,27 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// TestPartsFolderInTheWay: the folder of the parts is removed in the end, so what
+// somebody else put there is refused and stays.
+func TestPartsFolderInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	o := LockOptions{Source: "internal/demo/model", Output: filepath.Join(dir, "out"), Method: seal.Gauge, Profile: seal.Max, Key: keys.NewSealKey()}
+	precious := filepath.Join(PartsFolder(o.Output), "precious")
+	if err := os.Mkdir(filepath.Dir(precious), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, part := LockPart(t.Context(), o, Part{1, 1})
+	_, finish := LockFinish(t.Context(), o)
+	for _, err := range []error{part, finish} {
+		if fault.KindOf(err) != fault.Usage || !strings.Contains(fmt.Sprint(err), "precious") {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -51,6 +52,33 @@ const maxRecord = 64 << 20
 type partsFolder struct {
 	dir    string
 	digest string // of the setup
+}
+
+// ownFolder demands that nothing in the way is lost when the folder of the work
+// is removed in the end: no link, and nothing that a lock did not put there.
+func ownFolder(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.Wrap(fault.General, err, "looking at %s", dir)
+	}
+	const hint = "sealing needs this name, and removes the folder in the end: move what is there, or choose another output"
+	if !info.IsDir() {
+		return fault.New(fault.Usage, "%s is in the way, and is no folder", dir).WithHint(hint)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Wrap(fault.General, err, "looking at %s", dir)
+	}
+	ours := []string{sourceFolder, setupName, activationsName, measuredFolder, sealedFolder, recordsFolder}
+	for _, e := range list {
+		if !slices.Contains(ours, e.Name()) && !strings.Contains(e.Name(), ".neuroseal-") {
+			return fault.New(fault.Usage, "%s holds %s, which no lock put there", dir, e.Name()).WithHint(hint)
+		}
+	}
+	return nil
 }
 
 func (f *partsFolder) path(kind, shard string) string {
