@@ -44,7 +44,7 @@ func findFront(card []byte) front {
 	}
 	at = f.from
 	for line := range bytes.Lines(card[f.from:]) {
-		if s := string(line); s == "---\n" || s == "---\r\n" || s == "---" {
+		if s := string(line); s == "---\n" || s == "---\r\n" || s == "---" || s == "---\r" { // the last two at the end
 			f.to, f.body, f.found, f.unclosed = at, at+len(line), true, false
 			return f
 		}
