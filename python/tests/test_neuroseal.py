@@ -145,6 +145,11 @@ class ErrorsTest(CommandTest):
 
 
 class InterruptTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        # A process that a script started in the background is born deaf to it.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+
     def test_ctrl_c(self):
         """The command hears of it once and ends in good order; then so does the caller."""
         self.standin.plan(sleep=60)
