@@ -50,7 +50,7 @@ func TestPieces(t *testing.T) {
 		{"square", plain, pair("model.layers.0.square", 2, 4, 4), "square.weight [0 -1] output; square.weight [-1 1] input"},
 		{"square, transposed", Config{Type: LoRA, FanInFanOut: true}, pair("model.layers.0.square", 2, 4, 4), "square.weight [1 -1] output; square.weight [-1 0] input"},
 		{"no shape", plain, pair("model.layers.0.hole", 2, 9, 9), "hole.weight [0 -1] output; hole.weight [-1 1] input"},
-		{"bias of B", plain, append(pair("model.layers.0.q", 2, 4, 6), one("model.layers.0.q.lora_B.bias", 6)), "q.weight [0 -1] output; q.weight [-1 1] input; q.weight [0] output"},
+		{"bias of B", plain, append(pair("model.layers.0.q", 2, 4, 6), one("model.layers.0.q.lora_B.bias", 6)), "q.weight [0 -1] output; q.weight [-1 1] input; q.weight [0] added"},
 		{"DoRA", Config{Type: LoRA, DoRA: true}, append(pair("model.layers.0.q", 2, 4, 6), one("model.layers.0.q.lora_magnitude_vector", 6)), "q.weight [0 -1] output; q.weight [-1 1] input; q.weight [0] magnitude"},
 		{"embedding", plain, []Tensor{one("model.embed_tokens.lora_embedding_A", 2, 10), one("model.embed_tokens.lora_embedding_B", 4, 2)}, "embed_tokens.weight [1 -1] output; embed_tokens.weight [-1 0] input"},
 		{"tokens", plain, []Tensor{one("model.embed_tokens.token_adapter.trainable_tokens_delta", 3, 4)}, "embed_tokens.weight [-1 1] full"},
@@ -74,7 +74,7 @@ func TestPieces(t *testing.T) {
 			if name == "weight" || name == "bias" {
 				name = of[len(of)-2] + "." + name
 			}
-			got = append(got, name+" "+ints(p.Follows)+" "+[]string{"output", "input", "full", "magnitude", "gain"}[p.Role])
+			got = append(got, name+" "+ints(p.Follows)+" "+[]string{"output", "input", "added", "full", "magnitude", "gain"}[p.Role])
 			if n, m := product(p.Shape), product(shapeOf(c.tensors, p.Name)); n != m {
 				t.Errorf("%s: %s has %d elements, seen as %d", c.name, p.Name, m, n)
 			}
