@@ -3,11 +3,9 @@ package checkpoint
 import (
 	"bytes"
 	"cmp"
-	"io"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,47 +17,46 @@ import (
 // consist of them; links to folders are not, as they may lead anywhere and in
 // circles.
 func (c *Checkpoint) walk() ([]File, error) {
-	if c.fsys != nil {
-		return c.walkFS()
+	fsys := c.fsys
+	if fsys == nil {
+		fsys = os.DirFS(c.root)
 	}
 	var files []File
-	root, err := filepath.EvalSymlinks(c.root)
-	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading checkpoint folder")
-	}
-	err = filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
-		if err != nil || p == root {
+	err := fs.WalkDir(fsys, ".", func(p string, e fs.DirEntry, err error) error {
+		if err != nil || p == "." {
 			return err
 		}
-		rel, err := filepath.Rel(root, p)
-		if err != nil {
-			return err
-		}
-		rel = filepath.ToSlash(rel)
 		if e.IsDir() {
-			if rel == ".git" || rel == ".cache/huggingface" {
-				return filepath.SkipDir
+			if p == ".git" || p == ".cache/huggingface" {
+				return fs.SkipDir
 			}
 			return nil
 		}
-		info, why := follow(p, e)
+		info, why := c.follow(p, e)
 		if why != "" {
-			c.skipped = append(c.skipped, Skipped{rel, why})
+			c.skipped = append(c.skipped, Skipped{p, why})
 			return nil
 		}
-		files = append(files, classify(rel, info.Size(), func() []byte { return head(p) }))
+		files = append(files, classify(p, info.Size(), func() []byte { return c.head(p) }))
 		return nil
 	})
 	if err != nil {
-		return nil, fault.Wrap(fault.General, err, "reading checkpoint folder")
+		return nil, fault.Wrap(fault.KindOf(err), err, "reading checkpoint %s", c.root)
 	}
 	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	return files, nil
 }
 
 // follow returns what lies at p, or why it cannot be read as a file.
-func follow(p string, e fs.DirEntry) (info fs.FileInfo, why string) {
-	info, err := os.Stat(p)
+func (c *Checkpoint) follow(p string, e fs.DirEntry) (info fs.FileInfo, why string) {
+	if c.fsys != nil { // has no links
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return nil, "file that cannot be read"
+		}
+		return info, ""
+	}
+	info, err := os.Stat(c.path(p))
 	switch {
 	case err != nil && e.Type()&fs.ModeSymlink != 0:
 		return nil, "symbolic link to nothing"
@@ -75,18 +72,6 @@ func follow(p string, e fs.DirEntry) (info fs.FileInfo, why string) {
 
 // headSize is how much of a file is looked at to tell its format, in bytes.
 const headSize = 4096
-
-// head returns the first bytes of a file, as many as can be read.
-func head(p string) []byte {
-	f, err := os.Open(p)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	b := make([]byte, headSize)
-	n, _ := io.ReadFull(f, b)
-	return b[:n]
-}
 
 var (
 	pickleExt = []string{".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".ptl", ".distcp"}

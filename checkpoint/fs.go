@@ -1,13 +1,11 @@
 package checkpoint
 
 import (
-	"cmp"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
@@ -87,39 +85,11 @@ func (c *Checkpoint) tooLong(rel string, limit int64) error {
 		WithHint("this is not the file that its name says; download it again")
 }
 
-// walkFS lists the regular files of fsys as walk lists those of a folder.
-func (c *Checkpoint) walkFS() ([]File, error) {
-	var files []File
-	err := fs.WalkDir(c.fsys, ".", func(p string, e fs.DirEntry, err error) error {
-		if err != nil || p == "." {
-			return err
-		}
-		if e.IsDir() {
-			if p == ".git" || p == ".cache/huggingface" {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			c.skipped = append(c.skipped, Skipped{p, "file that cannot be read"})
-			return nil
-		}
-		files = append(files, classify(p, info.Size(), func() []byte { return c.head(p) }))
-		return nil
-	})
-	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), err, "reading checkpoint %s", c.root)
-	}
-	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
-	return files, nil
-}
-
 // head returns the first bytes of a file, as many as can be read; of a
-// safetensors file none: its parser tells what it is, and asking for a shard's
-// first bytes twice is slow where they are far away.
+// safetensors file in a file system none: its parser tells what it is, and asking
+// for a shard's first bytes twice is slow where they are far away.
 func (c *Checkpoint) head(rel string) []byte {
-	if strings.EqualFold(path.Ext(rel), extension) {
+	if c.fsys != nil && strings.EqualFold(path.Ext(rel), extension) {
 		return nil
 	}
 	f, err := c.open(rel)
