@@ -34,6 +34,10 @@ var nf4Code = [16]float32{-1, -0.6961928009986877, -0.5250730514526367, -0.39491
 	-0.18477343022823334, -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
 	0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1}
 
+// NF4Numbers returns the sixteen numbers that NormalFloat4's codes stand for, of
+// a block whose largest magnitude is 1. Source: bitsandbytes' create_normal_map.
+func NF4Numbers() [16]float32 { return nf4Code }
+
 // quantise marks what a base of that format holds quantised.
 func (n *net) quantise(base string) error {
 	switch base {
@@ -73,10 +77,10 @@ func (p *Param) quantise() {
 	case Int8:
 		roundInt8(w, rows)
 	case NF4:
-		code, scales := toNF4(w)
+		code, scales := QuantiseNF4(w)
 		fromNF4(w, code, scales)
 	case NF4DQ:
-		code, scales := toNF4(w)
+		code, scales := QuantiseNF4(w)
 		roundScales(scales, mean(scales))
 		fromNF4(w, code, scales)
 	}
@@ -85,10 +89,11 @@ func (p *Param) quantise() {
 	}
 }
 
-// toNF4 returns the codes of w and the largest magnitude of each block. As in
+// QuantiseNF4 returns the NF4 codes of w, one to a byte, and the largest magnitude
+// of each block of 64. As in
 // bitsandbytes the values of a whole block are multiplied by a reciprocal, those
 // of a last, partial one are divided.
-func toNF4(w []float32) (code []byte, scales []float32) {
+func QuantiseNF4(w []float32) (code []byte, scales []float32) {
 	code = make([]byte, len(w))
 	var bounds [15]float32
 	for i := range bounds {

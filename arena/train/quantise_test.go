@@ -90,7 +90,7 @@ func TestBase(t *testing.T) {
 			if c.Offset == nil {
 				p.quantise()
 			} else {
-				code, scales := toNF4(x)
+				code, scales := QuantiseNF4(x)
 				m, want := mean(scales), float32(*c.Offset)
 				if d := math.Abs(float64(m - want)); d > 4e-7*float64(want) {
 					t.Errorf("mean %v, want %v", m, want)
