@@ -35,17 +35,11 @@ func LockFinish(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if err := wholeOnly(o.Source); err != nil {
 		return nil, err
 	}
-	if err := ownFolder(PartsFolder(o.Output)); err != nil {
-		return nil, err
-	}
-	l, err := openLocker(o)
+	l, err := openForShards(o, PartsFolder(o.Output))
 	if err != nil {
 		return nil, err
 	}
 	defer l.m.ck.Close()
-	if err := l.m.wholeOnly(); err != nil {
-		return nil, err
-	}
 	n := &finisher{locker: l, f: &partsFolder{dir: PartsFolder(o.Output)}, records: map[string]*shardRecord{}}
 	res, err := n.run(ctx)
 	if fault.KindOf(err) == fault.Interrupted {

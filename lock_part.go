@@ -59,17 +59,11 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 	if err := wholeOnly(o.Source); err != nil {
 		return nil, err
 	}
-	if err := ownFolder(PartsFolder(o.Output)); err != nil {
-		return nil, err
-	}
-	l, err := openLocker(o)
+	l, err := openForShards(o, PartsFolder(o.Output))
 	if err != nil {
 		return nil, err
 	}
 	defer l.m.ck.Close()
-	if err := l.m.wholeOnly(); err != nil {
-		return nil, err
-	}
 	p := &partLocker{locker: l, f: &partsFolder{dir: PartsFolder(o.Output)}, part: part}
 	p.own, p.all = part.share(l.m.ck.Shards())
 	if err := p.begin(ctx); err != nil {

@@ -40,19 +40,13 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 	}
 	o.Source = o.Remote.Name
 	f := &partsFolder{dir: DownloadFolder(o.Output)}
-	if err := ownFolder(f.dir); err != nil {
-		return nil, err
-	}
 	over := &arrivals{r: o.Remote, dir: filepath.Join(f.dir, sourceFolder), open: map[string][]*arrival{}}
 	o.files = over
-	l, err := openLocker(o)
+	l, err := openForShards(o, f.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer l.m.ck.Close()
-	if err := l.m.wholeOnly(); err != nil {
-		return nil, err
-	}
 	s := &streamer{partLocker: &partLocker{locker: l, f: f, part: Part{1, 1}}, over: over, known: map[string]string{}}
 	s.own, s.all = s.part.share(l.m.ck.Shards())
 	if res, err := s.finished(); res != nil || err != nil {

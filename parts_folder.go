@@ -54,6 +54,23 @@ type partsFolder struct {
 	digest string // of the setup
 }
 
+// openForShards opens the source of a lock that seals shards one by one, and
+// works in a folder of its own.
+func openForShards(o LockOptions, dir string) (*locker, error) {
+	if err := ownFolder(dir); err != nil {
+		return nil, err
+	}
+	l, err := openLocker(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.m.wholeOnly(); err != nil {
+		l.m.ck.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
 // ownFolder demands that nothing in the way is lost when the folder of the work
 // is removed in the end: no link, and nothing that a lock did not put there.
 func ownFolder(dir string) error {
