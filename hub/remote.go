@@ -8,12 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/fsdir"
 )
 
 const (
@@ -78,7 +76,7 @@ func (s repoFS) Open(name string) (fs.File, error) {
 	if entries == nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return &remoteDir{entry{name: path.Base(name), dir: true}, entries}, nil
+	return fsdir.Open(name, entries), nil
 }
 
 // ReadFile reads a whole file and checks it.
@@ -133,13 +131,13 @@ func (r *Repo) local(f File) *os.File {
 }
 
 func (r *Repo) open(ctx context.Context, f File, h *heads) *remoteFile {
-	return &remoteFile{ctx: ctx, src: r.source(f), local: r.local(f), entry: entry{name: path.Base(f.Path), size: f.Size}, ahead: firstRead,
+	return &remoteFile{ctx: ctx, src: r.source(f), local: r.local(f), entry: fsdir.Entry{Base: path.Base(f.Path), Length: f.Size}, ahead: firstRead,
 		heads: h, window: h.get(f.Path)}
 }
 
 // remoteFile reads a file on the hub in ranges. It keeps one window of it.
 type remoteFile struct {
-	entry
+	entry fsdir.Entry
 	ctx   context.Context
 	src   *source
 	local *os.File // the cache's; nil: none
@@ -182,12 +180,12 @@ func (f *remoteFile) ReadAt(p []byte, off int64) (int, error) {
 		return f.local.ReadAt(p, off)
 	}
 	if off < 0 {
-		return 0, &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrInvalid}
+		return 0, &fs.PathError{Op: "read", Path: f.entry.Base, Err: fs.ErrInvalid}
 	}
-	if off >= f.size {
+	if off >= f.entry.Length {
 		return 0, io.EOF
 	}
-	n := min(int64(len(p)), f.size-off)
+	n := min(int64(len(p)), f.entry.Length-off)
 	if err := f.readFull(p[:n], off); err != nil {
 		return 0, err
 	}
@@ -214,7 +212,7 @@ func (f *remoteFile) readFull(p []byte, off int64) error {
 	if len(f.window) > 0 && off == f.at+int64(len(f.window)) {
 		f.ahead = min(2*f.ahead, maxAhead) // it goes on where the window ended
 	}
-	window := make([]byte, min(max(f.ahead, int64(len(p))), f.size-off))
+	window := make([]byte, min(max(f.ahead, int64(len(p))), f.entry.Length-off))
 	if err := f.fetch(window, off); err != nil {
 		return err
 	}
@@ -243,83 +241,7 @@ type shifted struct {
 
 func (s shifted) WriteAt(p []byte, off int64) (int, error) { return copy(s.p[off-s.at:], p), nil }
 
-// entry is a file or folder of a repository as fs describes it.
-type entry struct {
-	name string
-	size int64
-	dir  bool
-}
-
-func (e entry) Name() string               { return e.name }
-func (e entry) Size() int64                { return e.size }
-func (e entry) ModTime() time.Time         { return time.Time{} }
-func (e entry) IsDir() bool                { return e.dir }
-func (e entry) Sys() any                   { return nil }
-func (e entry) Type() fs.FileMode          { return e.Mode().Type() }
-func (e entry) Info() (fs.FileInfo, error) { return e, nil }
-func (e entry) Mode() fs.FileMode {
-	if e.dir {
-		return fs.ModeDir | 0o555
-	}
-	return 0o444
-}
-
 // folder lists a folder; nil if there is none of that name.
 func (r *Repo) folder(name string) []fs.DirEntry {
-	prefix := name + "/"
-	if name == "." {
-		prefix = ""
-	}
-	var out []fs.DirEntry
-	seen := map[string]bool{}
-	// What is below a folder stands together in the sorted list: a walk must not
-	// read all of it for each of a great many folders.
-	at, _ := slices.BinarySearchFunc(r.Files, prefix, func(f File, p string) int { return strings.Compare(f.Path, p) })
-	for _, f := range r.Files[at:] {
-		rest, ok := strings.CutPrefix(f.Path, prefix)
-		if !ok {
-			break
-		}
-		e := entry{name: rest, size: f.Size}
-		if first, _, deep := strings.Cut(rest, "/"); deep {
-			e = entry{name: first, dir: true}
-		}
-		if !seen[e.name] {
-			seen[e.name] = true
-			out = append(out, e)
-		}
-	}
-	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	if out == nil && name == "." {
-		return []fs.DirEntry{}
-	}
-	return out
-}
-
-// remoteDir is an open folder.
-type remoteDir struct {
-	entry
-	rest []fs.DirEntry
-}
-
-func (d *remoteDir) Stat() (fs.FileInfo, error) { return d.entry, nil }
-func (d *remoteDir) Close() error               { return nil }
-func (d *remoteDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a folder")}
-}
-
-// ReadDir lists the next n entries, or all that are left.
-func (d *remoteDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	if n <= 0 {
-		out := d.rest
-		d.rest = nil
-		return out, nil
-	}
-	if len(d.rest) == 0 {
-		return nil, io.EOF
-	}
-	n = min(n, len(d.rest))
-	out := d.rest[:n]
-	d.rest = d.rest[n:]
-	return out, nil
+	return fsdir.List(r.Files, name, func(f File) (string, int64) { return f.Path, f.Size })
 }

@@ -56,8 +56,9 @@ VARIANTS = {
     "lora (olora)": ("lora", {"init_lora_weights": "olora"}),
 }
 # Class B acts on activations, by factors, rotations, tokens that are not there or a
-# small network beside the residual stream (ShadowPEFT), or multiplies weights element by element (HiRA), whose gradients no factor on a row or a
-# column changes. Everything else counts as A, also where nobody has looked whether it is.
+# small network beside the residual stream (ShadowPEFT), or multiplies weights element
+# by element (HiRA), whose gradients no factor on a row or a column changes. Everything
+# else counts as A, also where nobody has looked whether it is.
 INVARIANT = {"ia3", "hira", "road", "oft", "boft", "prompt_tuning", "multitask_prompt_tuning", "p_tuning", "cpt", "shadow"}
 
 

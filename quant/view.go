@@ -4,16 +4,16 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/internal/fsdir"
 	"github.com/neuroseal/neuroseal/safetensors"
 )
 
@@ -88,7 +88,7 @@ func (v *view) Open(name string) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
 	if pieces, ok := v.files[name]; ok {
-		f := &viewFile{info: viewInfo{path.Base(name), size(pieces), false}, pieces: pieces}
+		f := &viewFile{info: fsdir.Entry{Base: path.Base(name), Length: size(pieces)}, pieces: pieces}
 		if v.ck != nil && slices.ContainsFunc(v.ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == name }) {
 			v.open.Add(1)
 			f.close = sync.OnceValue(v.closed)
@@ -96,7 +96,7 @@ func (v *view) Open(name string) (fs.File, error) {
 		return f, nil
 	}
 	if list := v.list(name); len(list) > 0 || name == "." {
-		return &viewDir{viewFile{info: viewInfo{path.Base(name), 0, true}}, list}, nil
+		return fsdir.Open(name, list), nil
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
@@ -111,47 +111,12 @@ func (v *view) closed() error {
 
 // list returns what stands in a folder, sorted.
 func (v *view) list(dir string) []fs.DirEntry {
-	prefix := dir + "/"
-	if dir == "." {
-		prefix = ""
-	}
-	found := map[string]viewInfo{}
-	for name, pieces := range v.files {
-		if rest, ok := strings.CutPrefix(name, prefix); ok {
-			base, _, deeper := strings.Cut(rest, "/")
-			found[base] = viewInfo{base, size(pieces), deeper}
-		}
-	}
-	var out []fs.DirEntry
-	for _, info := range found {
-		out = append(out, fs.FileInfoToDirEntry(info))
-	}
-	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return out
-}
-
-// viewInfo describes a file or a folder of a view.
-type viewInfo struct {
-	name string
-	size int64
-	dir  bool
-}
-
-func (i viewInfo) Name() string       { return i.name }
-func (i viewInfo) Size() int64        { return i.size }
-func (i viewInfo) ModTime() time.Time { return time.Time{} }
-func (i viewInfo) IsDir() bool        { return i.dir }
-func (i viewInfo) Sys() any           { return nil }
-func (i viewInfo) Mode() fs.FileMode {
-	if i.dir {
-		return fs.ModeDir | 0o555
-	}
-	return 0o444
+	return fsdir.List(slices.Sorted(maps.Keys(v.files)), dir, func(name string) (string, int64) { return name, size(v.files[name]) })
 }
 
 // viewFile is an open file of a view.
 type viewFile struct {
-	info   viewInfo
+	info   fsdir.Entry
 	pieces []piece
 	pos    int64
 	close  func() error // nil: nothing is to be closed
@@ -197,22 +162,4 @@ func (f *viewFile) ReadAt(p []byte, off int64) (n int, err error) {
 		return n, io.EOF
 	}
 	return n, nil
-}
-
-// viewDir is an open folder of a view.
-type viewDir struct {
-	viewFile
-	left []fs.DirEntry
-}
-
-func (d *viewDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	if n <= 0 {
-		n = len(d.left)
-	} else if len(d.left) == 0 {
-		return nil, io.EOF
-	}
-	n = min(n, len(d.left))
-	out := d.left[:n]
-	d.left = d.left[n:]
-	return out, nil
 }

@@ -34,16 +34,17 @@ var mayImport = map[string][]string{
 	"diagram": {"graph", "gauge"},
 
 	// Formats of quantised weights.
-	"quant": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "gauge"},
+	"quant": {"internal/dtype", "internal/fault", "internal/fsdir", "safetensors", "checkpoint", "graph", "gauge"},
 
 	// Leaves: what they know of the rest is bits, bytes and errors.
-	"tensor":    {"internal/dtype", "internal/fault"},
-	"keys":      {"internal/atomicdir", "internal/fault"},
-	"manifest":  {"internal/fault", "keys"},
-	"oms":       {"internal/fault"},
-	"hub":       {"internal/atomicdir", "internal/fault"},
-	"modelcard": {"manifest"},
-	"adapter":   {"internal/fault"},
+	"tensor":         {"internal/dtype", "internal/fault"},
+	"keys":           {"internal/atomicdir", "internal/fault"},
+	"manifest":       {"internal/fault", "keys"},
+	"oms":            {"internal/fault"},
+	"hub":            {"internal/atomicdir", "internal/fault", "internal/fsdir"},
+	"internal/fsdir": {},
+	"modelcard":      {"manifest"},
+	"adapter":        {"internal/fault"},
 	// The hub that tests run against; nothing of the product imports it.
 	"hub/hubtest": {},
 
