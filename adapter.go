@@ -1,6 +1,7 @@
 package neuroseal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -62,6 +64,9 @@ func ConvertAdapter(ctx context.Context, o AdapterOptions) (*AdapterResult, erro
 	if err := c.ck.CheckOutput(o.Output); err != nil {
 		return nil, err
 	}
+	if err := o.keepSealed(); err != nil {
+		return nil, err
+	}
 	if err := atomicdir.Check(o.Output, atomicdir.Options{Force: o.Force}); err != nil {
 		return nil, err
 	}
@@ -86,10 +91,34 @@ func ConvertAdapter(ctx context.Context, o AdapterOptions) (*AdapterResult, erro
 		return nil
 	})
 	if fault.KindOf(err) == fault.Mismatch {
-		return nil, fault.Wrap(fault.Unsupported, err, "the adapter has no exact counterpart").
-			WithHint("save it in float32, whose range is wider, and repeat")
+		return nil, fault.Wrap(fault.Unsupported, err, "the adapter has no exact counterpart").WithHint("%s", c.room())
 	}
 	return res, err
+}
+
+// room tells how an adapter gets the range that its numbers lack.
+func (c *conversion) room() string {
+	if slices.ContainsFunc(c.ck.Tensors(), func(t checkpoint.Tensor) bool { return t.DType == dtype.F16 }) {
+		return "save it in float32, whose range is wider, and repeat"
+	}
+	return "multiply one of lora_A and lora_B by a power of two and divide the other by it, which leaves their product as it is, and repeat"
+}
+
+// keepSealed refuses an output that would replace the sealed model, or become
+// part of it.
+func (o *AdapterOptions) keepSealed() error {
+	overlap := fault.New(fault.Usage, "output %s and sealed model %s lie within each other", o.Output, o.Sealed).
+		WithHint("choose an output folder outside the sealed model")
+	if in, err := atomicdir.Within(o.Sealed, o.Output); err != nil || in {
+		return cmp.Or[error](err, overlap)
+	}
+	if info, err := os.Stat(o.Sealed); err != nil || !info.IsDir() {
+		return nil // its manifest alone, which may lie anywhere
+	}
+	if in, err := atomicdir.Within(o.Output, o.Sealed); err != nil || in {
+		return cmp.Or[error](err, overlap)
+	}
+	return nil
 }
 
 // conversion carries the conversion of one adapter.

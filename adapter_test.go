@@ -141,6 +141,11 @@ func TestAdapterRefuses(t *testing.T) {
 		}, fault.Unsupported, "scales apart"},
 		"dora unsaid": {func(a *testAdapter, _ *AdapterOptions) { a.add(q+".lora_magnitude_vector", weight.Shape[0]) }, fault.Mismatch, "use_dora"},
 		"range":       {func(a *testAdapter, _ *AdapterOptions) { extreme(a) }, fault.Unsupported, "not representable"},
+		"overflow":    {func(a *testAdapter, _ *AdapterOptions) { filled(a, dtype.F32, 3e38) }, fault.Unsupported, "base_model.model." + q + ".lora_"},
+		"bf16 range":  {func(a *testAdapter, _ *AdapterOptions) { filled(a, dtype.BF16, 3e38) }, fault.Unsupported, "base_model.model." + q + ".lora_"},
+		"fp16 range":  {func(a *testAdapter, _ *AdapterOptions) { filled(a, dtype.F16, 6e4) }, fault.Unsupported, "base_model.model." + q + ".lora_"},
+		"fp16 small":  {func(a *testAdapter, _ *AdapterOptions) { filled(a, dtype.F16, 6.2e-5) }, fault.Unsupported, "base_model.model." + q + ".lora_"},
+		"subnormal":   {func(a *testAdapter, _ *AdapterOptions) { filled(a, dtype.F32, 1.2e-38) }, fault.Unsupported, "base_model.model." + q + ".lora_"},
 		"type of floats": {func(a *testAdapter, _ *AdapterOptions) {
 			a.tensors[0].DType = dtype.I32
 		}, fault.Unsupported, "I32"},
@@ -164,6 +169,18 @@ func TestAdapterRefuses(t *testing.T) {
 				t.Error("an output is there")
 			}
 		})
+	}
+}
+
+// filled makes every number of an adapter the same.
+func filled(a *testAdapter, d dtype.DType, value float32) {
+	for i := range a.tensors {
+		x := make([]float32, len(a.tensors[i].Data)/4)
+		for k := range x {
+			x[k] = value
+		}
+		a.tensors[i].DType, a.tensors[i].Data = d, make([]byte, len(x)*d.Bits()/8)
+		dtype.FromFloat32(d, a.tensors[i].Data, x)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/dtype"
-	"github.com/neuroseal/neuroseal/seal"
 )
 
 // Tensors whose elements share scales in blocks, as numbers.
@@ -23,13 +22,13 @@ type reaching interface {
 // direct are formats that write their numbers as bytes.
 type direct interface{ DequantiseBytes(dst, src []byte) }
 
-// blockRows dequantises a chunk of whole blocks, row by row of the last axis: one
-// row in so many.
-func blockRows(t checkpoint.Tensor, buf []byte, every int, visit func(row []byte)) {
+// blockRows dequantises a chunk of whole blocks that begins with the given row
+// of the last axis, row by row: those whose number is a multiple of every.
+func blockRows(t checkpoint.Tensor, first, every int64, buf []byte, visit func(row []byte)) {
 	elements, size := t.Format.Block()
 	width := max(t.Shape[len(t.Shape)-1]/elements*size, size)
 	row := make([]byte, 4*min(width, len(buf))/size*elements)
-	for i := 0; len(buf) > 0; i++ {
+	for i := first; len(buf) > 0; i++ {
 		part := buf[:min(width, len(buf))]
 		if i%every == 0 {
 			k := 4 * len(part) / size * elements
@@ -51,17 +50,30 @@ func dequantise(f checkpoint.Format, dst, blocks []byte) {
 	dtype.FromFloat32(dtype.F32, dst, numbers)
 }
 
-// blockStats are the statistics of a chunk of blocks. Of large tensors whose
-// scales tell the largest number, the others come from a sample of the rows.
-func blockStats(t checkpoint.Tensor, buf []byte) (s dtype.Stats) {
-	every := 1
+// blockStats are the statistics of a chunk of blocks, the first of which begins
+// with element start. Of large tensors whose scales tell the largest number, the
+// others come from a sample of the rows. numbers is what the blocks stand for, as
+// fp32; nil: they are dequantised here.
+func blockStats(t checkpoint.Tensor, start int64, buf, numbers []byte) (s dtype.Stats) {
+	every := int64(1)
 	most, ok := float32(0), false
 	if r, may := t.Format.(reaching); may && t.Size > sampledFrom {
 		if most, ok = r.Reach(buf); ok {
 			every = sampled
 		}
 	}
-	blockRows(t, buf, every, func(row []byte) { s.Row(dtype.F32, row) })
+	width := int64(max(t.Shape[len(t.Shape)-1], 1))
+	first := start / width
+	if numbers == nil {
+		blockRows(t, first, every, buf, func(row []byte) { s.Row(dtype.F32, row) })
+	}
+	for i := first; len(numbers) > 0; i++ {
+		row := numbers[:min(4*width, int64(len(numbers)))]
+		if i%every == 0 {
+			s.Row(dtype.F32, row)
+		}
+		numbers = numbers[len(row):]
+	}
 	if ok && s.Finite() {
 		s.Max = max(s.Max, math.Ilogb(float64(most)))
 	}
@@ -70,23 +82,6 @@ func blockStats(t checkpoint.Tensor, buf []byte) (s dtype.Stats) {
 
 // sampledFrom is the size of a tensor, in bytes, from which rows are sampled.
 const sampledFrom = 4 << 20
-
-// meetRoom narrows what a tensor's scales allow by a chunk of its blocks. The
-// caller holds gather's lock.
-func (m *model) meetRoom(t checkpoint.Tensor, buf []byte) {
-	if t.Format == nil {
-		return
-	}
-	if m.room == nil {
-		m.room = map[string]seal.Room{}
-	}
-	lo, hi := t.Format.Room(buf)
-	room := seal.Room{Lo: lo, Hi: hi}
-	if old, ok := m.room[t.Name]; ok {
-		room = room.Meet(old)
-	}
-	m.room[t.Name] = room
-}
 
 // readNumbers reads a tensor in blocks as the fp32 numbers it stands for, from
 // byte off of them on, as the model's editors leave it.
@@ -101,6 +96,7 @@ func (m *model) readNumbers(t checkpoint.Tensor, p []byte, off int64) error {
 	}
 	if off%whole == 0 && int64(len(p))%whole == 0 {
 		dequantise(t.Format, p, blocks)
+		m.tap.take(t, first*int64(size), blocks, p)
 		return nil
 	}
 	all := make([]byte, (last-first)*whole)

@@ -218,8 +218,15 @@ func TestPortableGrowth(t *testing.T) {
 			defer m.ck.Close()
 			sides[i] = m
 		}
-		a, _, _ := sides[0].scan(context.Background(), silent{})
-		b, _, _ := sides[1].scan(context.Background(), silent{})
+		var stats [2]map[string]*dtype.Stats
+		for i, m := range sides {
+			found, err := m.scan(context.Background(), silent{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stats[i] = found.stats
+		}
+		a, b := stats[0], stats[1]
 		grown := 0
 		for _, n := range slices.Sorted(maps.Keys(a)) {
 			x, _ := sides[0].ck.Tensor(n)

@@ -108,7 +108,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		res.Notes = append(res.Notes, "coverage is what the network and the profile's blocks allow; lock --dry-run reads the weights and says what they leave room for")
 	}
 	if o.Detect {
-		stats, _, err := m.scan(ctx, o.Progress)
+		found, err := m.scan(ctx, o.Progress)
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +116,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := detect(full, m, stats)
+		d := detect(full, m, found.stats)
 		res.Detection = &d
 		if d.Sealed && man == nil {
 			res.Sealed = true
@@ -140,7 +140,7 @@ func (o *InspectOptions) open(opt arch.Options) (*model, error) {
 	case o.Detect || o.Graph != "":
 		return nil, fault.New(fault.Usage, "the weights of %s are not here, only their headers", o.Remote.Name).WithHint("download it first")
 	}
-	return openRemote(o.Remote, o.Remote.Files, opt)
+	return openRemote(o.Remote, headers{o.Remote.Files}, opt)
 }
 
 // possible fills in what a seal of this profile could touch.

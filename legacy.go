@@ -151,9 +151,8 @@ func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map
 		}
 	}
 	p.Stage("checking", bytes)
-	err := ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
-		var s dtype.Stats
-		rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
+	err := ck.Each(ctx, 0, want, func(t checkpoint.Tensor, start int64, buf []byte) error {
+		s := statsOf(t, start, buf)
 		mu.Lock()
 		defer mu.Unlock()
 		if stats[t.Name] == nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
-	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -30,7 +29,11 @@ const DefaultScale = 100
 type LockOptions struct {
 	Source, Output string
 	Remote         *Remote // a checkpoint that is elsewhere, in place of Source; nil: none
-	Graph          string  // .pt2 or .onnx that describes the network; "": by the config
+	// Sum returns what is known of a file of Source by its name: its SHA-256, in 64
+	// hexadecimal digits, which it must have to be sealed, or anything else. nil:
+	// nothing is known.
+	Sum   func(file string) string
+	Graph string // .pt2 or .onnx that describes the network; "": by the config
 
 	Method  seal.Method  // default gauge
 	Profile seal.Profile // of method gauge; default portable
@@ -124,6 +127,9 @@ func Lock(ctx context.Context, o LockOptions) (*LockResult, error) {
 	}
 	if err := l.solve(); err != nil {
 		return nil, err
+	}
+	if l.o.Method == seal.Gauge && l.o.Profile == seal.Portable {
+		l.measure = &together{model: l.m, last: l.m.lastMoved(l.full)}
 	}
 	if err := l.plan(ctx); err != nil {
 		return nil, err
@@ -262,13 +268,13 @@ type locker struct {
 
 // measurer tells what the weights are like. A model measures itself.
 type measurer interface {
-	scan(context.Context, Progress) (map[string]*dtype.Stats, map[string]int, error)
+	scan(context.Context, Progress) (*measured, error)
 	observe(context.Context, *gauge.Solution, Progress) ([]float64, error)
 }
 
 // plan chooses what moves and how far.
 func (l *locker) plan(ctx context.Context) error {
-	stats, normal16, err := l.measure.scan(ctx, l.o.Progress)
+	weights, err := l.measure.scan(ctx, l.o.Progress)
 	if err != nil {
 		return err
 	}
@@ -277,7 +283,7 @@ func (l *locker) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if found := detect(full, l.m, stats); found.Sealed {
+		if found := detect(full, l.m, weights.stats); found.Sealed {
 			return fault.New(fault.AlreadySealed, "%s looks sealed: %s", l.o.Source, found).
 				WithHint("if the original is like this, repeat with --allow-sealed")
 		}
@@ -296,7 +302,7 @@ func (l *locker) plan(ctx context.Context) error {
 	if l.o.Method != seal.Gauge {
 		return l.planReal()
 	}
-	return l.planGauge(ctx, facts(l.m.ck, stats, normal16))
+	return l.planGauge(ctx, weights.facts(l.m.ck))
 }
 
 func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFacts) error {

@@ -122,29 +122,89 @@ func readCard(ck *checkpoint.Checkpoint) ([]byte, error) {
 	return data, nil
 }
 
-// undoneCard takes a seal's additions out of the card of a checkpoint that is
-// sealed no more. ok is false where there is nothing of them; content is nil
-// where the seal wrote the whole card.
-func undoneCard(ck *checkpoint.Checkpoint, man *manifest.Manifest) (content []byte, ok bool) {
-	i := slices.IndexFunc(man.Files, func(f manifest.File) bool { return f.Path == modelcard.Name })
-	if i < 0 || man.Files[i].Original == man.Files[i].SHA256 {
-		return nil, false
-	}
-	now, err := readCard(ck)
-	if err != nil || now == nil || digest(now) != man.Files[i].SHA256 {
-		return nil, false
-	}
-	if man.Files[i].Original == "" {
-		return nil, true
-	}
-	return man.Revert(modelcard.Name, now)
+// unsealedCard is the model card of a checkpoint from which a seal is taken.
+type unsealedCard struct {
+	content []byte // nil: there is none
+	edited  bool   // it is not the original's: it was edited after sealing
+	notices []string
 }
 
-// EditedCard tells what to do where the model card is all that does not fit; it
-// is empty otherwise.
-func EditedCard(list []Mismatch) string {
-	if len(list) == 0 || slices.ContainsFunc(list, func(m Mismatch) bool { return m.File != modelcard.Name }) {
-		return ""
+// unsealCard takes a seal's additions out of the model card. The card is the one
+// file of a sealed checkpoint that people go on writing: what they wrote stays,
+// and is said not to be the original's.
+func unsealCard(ck *checkpoint.Checkpoint, man *manifest.Manifest) (unsealedCard, error) {
+	now, err := readCard(ck)
+	if err != nil {
+		return unsealedCard{}, err
 	}
-	return modelcard.EditedHint
+	i := slices.IndexFunc(man.Files, func(f manifest.File) bool { return f.Path == modelcard.Name })
+	switch {
+	case i < 0 && now == nil:
+		return unsealedCard{}, nil
+	case i < 0:
+		return unsealedCard{content: now, edited: true, notices: []string{modelcard.Name + " was added after sealing: it is kept"}}, nil
+	}
+	f := man.Files[i]
+	switch {
+	case now == nil && f.Original == "":
+		return unsealedCard{}, nil
+	case now == nil:
+		return unsealedCard{edited: true, notices: []string{modelcard.Name + " was removed after sealing: the original's does not come back"}}, nil
+	case digest(now) == f.SHA256 && f.Original == "":
+		return unsealedCard{}, nil
+	case digest(now) == f.SHA256:
+		back, ok := man.Revert(modelcard.Name, now)
+		if !ok {
+			return unsealedCard{}, fault.New(fault.Mismatch, "%s: the patches of %s do not fit it", manifest.Name, modelcard.Name).
+				WithHint("the manifest is damaged: fetch the sealed checkpoint again")
+		}
+		return unsealedCard{content: append([]byte{}, back...)}, nil // an empty card is one
+	}
+	return retractCard(now, man, f), nil
+}
+
+// retractCard takes the seal's additions out of a card that was edited.
+func retractCard(now []byte, man *manifest.Manifest, f manifest.File) unsealedCard {
+	var edits []modelcard.Edit
+	if f.Original != "" {
+		edits = []modelcard.Edit{}
+		for _, p := range man.Patches {
+			if p.Path == modelcard.Name {
+				edits = append(edits, modelcard.Edit{Offset: p.Offset, Before: p.Before, After: p.After})
+			}
+		}
+	}
+	content, warnings := modelcard.Retract(now, edits)
+	if content == nil && f.Original == "" || content != nil && digest(content) == f.Original {
+		return unsealedCard{content: content}
+	}
+	c := unsealedCard{content: content, edited: true, notices: []string{modelcard.Name + " was edited after sealing: what was edited is kept"}}
+	for _, w := range warnings {
+		c.notices = append(c.notices, modelcard.Name+": "+w)
+	}
+	return c
+}
+
+// put makes the card part of an output's overrides.
+func (c *unsealedCard) put(override map[string][]byte) {
+	if c.content != nil {
+		override[modelcard.Name] = c.content
+	}
+}
+
+// left lists the card if it is not the original's.
+func (c *unsealedCard) left() []string {
+	if c.edited {
+		return []string{modelcard.Name}
+	}
+	return nil
+}
+
+// tell says what is to be said of the card.
+func (c *unsealedCard) tell(notice func(string)) {
+	for _, text := range c.notices {
+		if notice != nil {
+			notice(text)
+		}
+	}
 }

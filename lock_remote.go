@@ -9,7 +9,6 @@ import (
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
-	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
@@ -232,7 +231,7 @@ type streamMeasure struct {
 	s *streamer
 }
 
-func (m *streamMeasure) scan(ctx context.Context, _ Progress) (map[string]*dtype.Stats, map[string]int, error) {
+func (m *streamMeasure) scan(ctx context.Context, _ Progress) (*measured, error) {
 	return m.sharedMeasure.scan(ctx, silent{})
 }
 

@@ -59,6 +59,11 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 			res.LeftOut = append(res.LeftOut, f.Path)
 			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
 		}
+		for _, f := range out.Files {
+			if err := l.asListed(f); err != nil {
+				return err
+			}
+		}
 		l.files(out, card)
 		if err := l.keepNested(ctx, dir); err != nil {
 			return err
@@ -126,6 +131,19 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 		return func(t checkpoint.Tensor) checkpoint.Editor { return r.sealed(t, scale) }
 	}
 	return scale
+}
+
+// asListed demands that a file of the source is what is known of it: what lies in
+// a cache is as old as the disk.
+func (l *locker) asListed(f checkpoint.FileResult) error {
+	if l.o.Sum == nil || l.m.nested != nil || f.SHA256In == "" {
+		return nil
+	}
+	if want := l.o.Sum(f.Path); len(want) == 64 && f.SHA256In != want {
+		return fault.New(fault.Mismatch, "%s of %s has SHA-256 %s, not %s, which is listed for it: it is damaged", f.Path, l.o.Source, f.SHA256In, want).
+			WithHint("remove that file and what it links to, and run the same command again: it is downloaded again")
+	}
+	return nil
 }
 
 // files records the digests of all files, and of the original as a whole. The

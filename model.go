@@ -1,10 +1,8 @@
 package neuroseal
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -53,9 +51,9 @@ type model struct {
 
 	nested *quant.Nested // ck is one with double quantisation, shown with plain scales; nil: it is not
 
-	eps  map[string]string    // metadata keys by the config keys of the norms' epsilons; only of GGUF
-	room map[string]seal.Room // of the tensors in blocks, found by gather
+	eps map[string]string // metadata keys by the config keys of the norms' epsilons; only of GGUF
 
+	tap     *tap                                      // measures weights as they are read; nil: nothing does
 	edit    func(checkpoint.Tensor) checkpoint.Editor // applied to weights as they are read; nil: none
 	mu      sync.Mutex
 	editors map[string]checkpoint.Editor
@@ -123,10 +121,15 @@ func (m *model) ReadWeight(name string, p []byte, off int64) error {
 	if w := m.quant.Weight(name); w != nil {
 		return w.Read(storedBytes{m}, p, off)
 	}
-	if t, _ := m.ck.Tensor(name); t.Format != nil {
+	t, _ := m.ck.Tensor(name)
+	if t.Format != nil {
 		return m.readNumbers(t, p, off)
 	}
-	return m.readStored(name, p, off)
+	if err := m.readStored(name, p, off); err != nil {
+		return err
+	}
+	m.tap.take(t, off, p, nil)
+	return nil
 }
 
 // readStored reads a tensor that stands in the file.
@@ -170,150 +173,6 @@ func (m *model) epsilons(keys []gauge.EpsMove) (map[string]float64, error) {
 			return nil, fmt.Errorf("config.json: %s: %w", k.Key, err)
 		}
 		out[k.Key] = v
-	}
-	return out, nil
-}
-
-// scan reads every float tensor once and returns its statistics.
-func (m *model) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, map[string]int, error) {
-	p.Stage("reading weights", m.scanBytes())
-	return m.gather(ctx, measurable, func(_ checkpoint.Tensor, buf []byte) { p.Add(int64(len(buf))) })
-}
-
-// measurable tells the tensors that have statistics.
-func measurable(t checkpoint.Tensor) bool { return t.Scalable() }
-
-// scanBytes is how much scan reads.
-func (m *model) scanBytes() (n int64) {
-	for _, t := range m.ck.Tensors() {
-		if measurable(t) {
-			n += t.Size
-		}
-	}
-	return n
-}
-
-// gather reads the tensors that want accepts and returns their statistics.
-// visit sees every chunk: those of one tensor in order and one at a time, those
-// of several at once.
-func (m *model) gather(ctx context.Context, want func(checkpoint.Tensor) bool, visit func(checkpoint.Tensor, []byte)) (map[string]*dtype.Stats, map[string]int, error) {
-	g := m.gatherer()
-	err := m.ck.Each(ctx, 0, want, func(t checkpoint.Tensor, _ int64, buf []byte) error {
-		g.add(t, buf)
-		visit(t, buf)
-		return nil
-	})
-	return g.stats, g.normal16, err
-}
-
-// gatherer collects statistics of tensors.
-type gatherer struct {
-	m        *model
-	mu       sync.Mutex
-	stats    map[string]*dtype.Stats
-	normal16 map[string]int
-}
-
-func (m *model) gatherer() *gatherer {
-	return &gatherer{m: m, stats: map[string]*dtype.Stats{}, normal16: map[string]int{}}
-}
-
-// add takes the next chunk of a tensor, as checkpoint.Each cuts it.
-func (g *gatherer) add(t checkpoint.Tensor, buf []byte) {
-	s := statsOf(t, buf)
-	e, ok := math.MaxInt, false
-	if len(t.Shape) <= 1 && t.Format == nil {
-		e, ok = dtype.MinExpAtLeast(t.DType, buf, -14)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.m.meetRoom(t, buf)
-	if g.stats[t.Name] == nil {
-		g.stats[t.Name] = &dtype.Stats{}
-	}
-	g.stats[t.Name].Merge(s)
-	if old, had := g.normal16[t.Name]; ok && (!had || e < old) {
-		g.normal16[t.Name] = e
-	}
-}
-
-// statsOf returns the statistics of a chunk.
-func statsOf(t checkpoint.Tensor, buf []byte) (s dtype.Stats) {
-	if t.Format != nil {
-		return blockStats(t, buf)
-	}
-	rows(t, buf, func(d dtype.DType, row []byte) { s.Row(d, row) })
-	return s
-}
-
-// rows splits a chunk into rows of the last axis; a row longer than the chunk
-// counts as several. Blocks of codes come as the fp32 numbers they stand for.
-func rows(t checkpoint.Tensor, buf []byte, visit func(dtype.DType, []byte)) {
-	if t.Format != nil {
-		blockRows(t, buf, 1, func(row []byte) { visit(dtype.F32, row) })
-		return
-	}
-	width := len(buf)
-	if k := len(t.Shape); k > 1 {
-		width = t.Shape[k-1] * t.DType.Bits() / 8
-	}
-	for len(buf) > 0 {
-		n := min(width, len(buf))
-		visit(t.DType, buf[:n])
-		buf = buf[n:]
-	}
-}
-
-// facts turns statistics into the input of range analysis.
-func facts(ck *checkpoint.Checkpoint, stats map[string]*dtype.Stats, normal16 map[string]int) map[string]seal.TensorFacts {
-	out := map[string]seal.TensorFacts{}
-	for _, t := range ck.Tensors() {
-		f := seal.TensorFacts{DType: t.DType, Bound: seal.WeightBound{Max: math.Inf(-1), RowL2: math.Inf(-1), L2: math.Inf(-1)}}
-		if s := stats[t.Name]; s != nil && s.Finite() {
-			f.Any, f.Max, f.Min, f.Subnormal = true, s.Max, s.Min, s.Subnormal
-			f.Bound = seal.WeightBound{
-				Max: float64(s.Max + 1), RowL2: math.Log2(s.MaxRowSumSq) / 2, L2: math.Log2(s.SumSq) / 2,
-			}
-			f.MinNormal16, f.Has16 = normal16[t.Name], false
-			if _, ok := normal16[t.Name]; ok {
-				f.Has16 = true
-			}
-		}
-		out[t.Name] = f
-	}
-	return out
-}
-
-// observe runs the network on a few tokens and returns the log2 of the largest
-// finite element of every value that a seal may move: what weights that are
-// infinite or not a number lead to stays that, whatever its factor.
-func (m *model) observe(ctx context.Context, sol *gauge.Solution, p Progress) ([]float64, error) {
-	g := m.net.Graph
-	last := graph.ID(0)
-	for i, s := range sol.Values {
-		if len(s) > 0 {
-			last = graph.ID(i)
-		}
-	}
-	out := make([]float64, len(g.Nodes))
-	for i := range out {
-		out[i] = math.Inf(-1)
-	}
-	var total int64
-	for name, id := range g.Weights() {
-		if _, size, ok := m.Weight(name); ok && id <= last {
-			total += size
-		}
-	}
-	for route := range m.routes() + 1 {
-		p.Stage("measuring activations", total)
-		_, err := probe.Run(ctx, g, m, probe.Options{
-			Tokens: m.tokens(), Precision: probe.FP32, Last: last, Route: route, Progress: p.Add,
-			Observe: func(id graph.ID, x []float32) { out[id] = max(out[id], probe.LogMax(x)) },
-		})
-		if err != nil {
-			return nil, err
-		}
 	}
 	return out, nil
 }

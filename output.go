@@ -64,7 +64,8 @@ func checkSpace(dst string, need int64) error {
 	}
 	const slack = 1 << 20 // manifest, folder entries
 	if free < need+slack {
-		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free)
+		return fault.New(fault.NoSpace, "%s needs %d bytes; %d are free", dst, need+slack, free).
+			WithHint("free some space, or choose an output on another disk")
 	}
 	return nil
 }

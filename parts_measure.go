@@ -76,25 +76,25 @@ type sharedMeasure struct {
 	shards map[string]*measuredShard // by path; after scan
 }
 
-func (s *sharedMeasure) scan(ctx context.Context, p Progress) (map[string]*dtype.Stats, map[string]int, error) {
+func (s *sharedMeasure) scan(ctx context.Context, p Progress) (*measured, error) {
 	p.Stage("reading weights", s.l.m.scanBytes())
 	s.shards = map[string]*measuredShard{}
-	stats, normal16 := map[string]*dtype.Stats{}, map[string]int{}
+	out := newMeasured()
 	for _, i := range s.order {
 		m, err := s.shard(ctx, i, p)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		s.shards[s.l.m.ck.Shards()[i].Path] = m
 		for k := range m.Tensors {
 			t := &m.Tensors[k]
-			stats[t.Name] = t.stats()
+			out.stats[t.Name] = t.stats()
 			if t.Normal16 != nil {
-				normal16[t.Name] = *t.Normal16
+				out.normal16[t.Name] = *t.Normal16
 			}
 		}
 	}
-	return stats, normal16, nil
+	return out, nil
 }
 
 // shard returns the statistics of a shard, from the folder if they are there.
@@ -184,7 +184,7 @@ type meter struct {
 }
 
 func (s *sharedMeasure) meter(shard int) *meter {
-	m := &meter{gatherer: s.l.m.gatherer(), tensors: s.tensors(shard), crc: map[string]*uint32{}}
+	m := &meter{gatherer: newGatherer(), tensors: s.tensors(shard), crc: map[string]*uint32{}}
 	for _, t := range m.tensors {
 		m.crc[t.Name] = new(uint32)
 	}
@@ -192,8 +192,8 @@ func (s *sharedMeasure) meter(shard int) *meter {
 }
 
 // add takes the next chunk of a tensor.
-func (m *meter) add(t checkpoint.Tensor, _ int64, buf []byte) error {
-	m.gatherer.add(t, buf)
+func (m *meter) add(t checkpoint.Tensor, start int64, buf []byte) error {
+	m.gatherer.add(t.Name, figuresOf(t, start, buf, nil))
 	c := m.crc[t.Name]
 	*c = crc32.Update(*c, castagnoli, buf)
 	return nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -57,7 +59,7 @@ func CheckRemote(r *Remote, allowUnsealed, sealed bool) (*RemoteCheck, error) {
 			return nil, err
 		}
 	}
-	m, err := openRemote(r, r.Files, arch.Options{Tokens: observeTokens, AllowUnsealed: allowUnsealed || sealed})
+	m, err := openRemote(r, headers{r.Files}, arch.Options{Tokens: observeTokens, AllowUnsealed: allowUnsealed || sealed})
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +76,41 @@ func CheckRemote(r *Remote, allowUnsealed, sealed bool) (*RemoteCheck, error) {
 		}
 	}
 	c.Peak = c.Bytes + largest + 1<<20 // with manifest and records
-	for _, f := range m.ck.OtherFiles() {
-		c.Peak += f.Size
-		if !r.Here(f.Path) {
-			c.Download += f.Size
+	err = fs.WalkDir(r.Files, ".", func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || slices.ContainsFunc(m.ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == p }) {
+			return err
 		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		c.Peak += info.Size()
+		if !r.Here(p) {
+			c.Download += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), err, "listing %s", r.Name)
 	}
 	return c, nil
 }
+
+// headers shows of a checkpoint's files only those that tell what its network is.
+// What kind the others are shows in their first bytes, which cost a request each.
+type headers struct{ fs.FS }
+
+// ReadDir lists folders, weights, and what is JSON.
+func (h headers) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(h.FS, name)
+	return slices.DeleteFunc(slices.Clone(list), func(e fs.DirEntry) bool {
+		ext := path.Ext(e.Name())
+		return !e.IsDir() && ext != ".safetensors" && ext != ".json"
+	}), err
+}
+
+// ReadFile reads a file as the remote does, which may check it.
+func (h headers) ReadFile(name string) ([]byte, error) { return fs.ReadFile(h.FS, name) }
 
 // openRemote opens a checkpoint whose files are in fsys and builds its network.
 func openRemote(r *Remote, fsys fs.FS, opt arch.Options) (*model, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/testspace"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
 	"github.com/neuroseal/neuroseal/probe"
@@ -45,6 +46,7 @@ func (c *tally) refuse(err error) {
 // TestMain keeps the default run short: every check seals, runs and unlocks a
 // checkpoint. -rapid.checks asks for more.
 func TestMain(m *testing.M) {
+	testspace.Take()
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
 		if err := f.Value.Set("20"); err != nil {

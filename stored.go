@@ -189,11 +189,6 @@ func (s storedBytes) ReadWeight(name string, p []byte, off int64) error {
 // describe completes the figures of a quantised checkpoint: those of a scale are
 // of the numbers that it stands for, and a weight's bounds follow from them.
 func (m *model) describe(facts map[string]seal.TensorFacts) {
-	for name, room := range m.room {
-		f := facts[name]
-		f.DType, f.Room = dtype.F32, &room
-		facts[name] = f
-	}
 	if m.quant == nil {
 		return
 	}
@@ -208,6 +203,12 @@ func (m *model) describe(facts map[string]seal.TensorFacts) {
 	for _, name := range m.quant.Names() {
 		for _, s := range m.quant.Weight(name).Scales {
 			f := facts[s.Tensor]
+			if s.Half && f.DType != dtype.F16 {
+				f.DType = dtype.F16
+				if f.Any && f.Min < -14 { // rounded to a subnormal, which scaling would round otherwise
+					f.Room = &seal.Room{}
+				}
+			}
 			f.Max, f.Min = f.Max+s.High, f.Min+s.Low
 			facts[s.Tensor] = f
 		}

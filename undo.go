@@ -189,12 +189,13 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 	}
 	dropped := manifest.Name
 	if man, err := readManifest(o.Source); err == nil {
-		card, ok := undoneCard(u.m.ck, man)
-		switch {
-		case ok && card == nil:
+		card, err := unsealCard(u.m.ck, man)
+		if err != nil {
+			return err
+		}
+		card.put(override)
+		if card.content == nil {
 			dropped = modelcard.Name
-		case ok:
-			override[modelcard.Name] = card
 		}
 	}
 	moves := map[string]*gauge.Tensor{}

@@ -30,12 +30,18 @@ type UnlockResult struct {
 	Output string
 	Files  int
 	Bytes  int64
-	Exact  bool   // every byte is the original's; false after a real-valued method
+	Exact  bool   // every byte is the original's; false after a real-valued method, and where Edited is not empty
 	Digest string // of the original as a whole, as recorded
+	// WeightsExact reports whether every byte is the original's but for Edited.
+	WeightsExact bool
+	// Edited names what is not the original's because it was edited after sealing,
+	// and is kept: the model card, or nothing.
+	Edited []string
 }
 
 // Unlock restores the original of a sealed checkpoint. Unless every file has
-// the recorded SHA-256, before and after, nothing becomes visible.
+// the recorded SHA-256, before and after, nothing becomes visible. The model card
+// alone may have been edited since: it is kept without what the seal added.
 func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 	if modelFile(o.Output) {
 		return unlockFile(ctx, o)
@@ -64,9 +70,13 @@ func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	card, err := unsealCard(ck, man)
+	if err != nil {
+		return nil, err
+	}
+	card.put(override)
 	sums := newChecksums()
-	exact := man.Method == string(seal.Gauge)
-	res := &UnlockResult{Output: o.Output, Exact: exact, Digest: man.OriginalDigest}
+	res := o.result(man, card)
 	w := rewriting{
 		ck: ck, dst: o.Output, force: o.Force, notice: o.Notice, stage: "unlocking", progress: o.Progress,
 		opt: checkpoint.RewriteOptions{
@@ -90,12 +100,18 @@ func Unlock(ctx context.Context, o UnlockOptions) (*UnlockResult, error) {
 		for _, f := range out.Files {
 			res.Bytes += f.Size
 		}
-		return compareFiles(man, out, ck, sums, exact)
+		return compareFiles(man, out, ck, sums, card)
 	})
 	if err != nil {
 		return nil, corrupt(err, man)
 	}
+	card.tell(o.Notice)
 	return res, nil
+}
+
+func (o *UnlockOptions) result(man *manifest.Manifest, card unsealedCard) *UnlockResult {
+	exact := man.Method == string(seal.Gauge)
+	return &UnlockResult{Output: o.Output, Exact: exact && !card.edited, WeightsExact: exact, Edited: card.left(), Digest: man.OriginalDigest}
 }
 
 // notOriginal reports whether a file of the sealed folder is none of the
@@ -172,28 +188,16 @@ func planGroups(p *seal.Plan) []gauge.Group {
 func revertPatches(ck *checkpoint.Checkpoint, man *manifest.Manifest) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, p := range man.Patches {
-		if _, done := out[p.Path]; done || inShard(ck, p.Path) {
-			continue // a GGUF's header: unsealGGUF
+		if _, done := out[p.Path]; done || inShard(ck, p.Path) || p.Path == modelcard.Name {
+			continue // a GGUF's header: unsealGGUF; the card: unsealCard
 		}
-		var now []byte
-		var err error
-		switch p.Path {
-		case "config.json":
-			now = ck.ConfigJSON()
-		case modelcard.Name:
-			if now, err = readCard(ck); err != nil {
-				return nil, err
-			}
-		default:
+		if p.Path != "config.json" {
 			return nil, fault.New(fault.Mismatch, "%s: a patch of %s, which no seal edits", manifest.Name, p.Path)
 		}
-		b, ok := man.Revert(p.Path, now)
+		b, ok := man.Revert(p.Path, ck.ConfigJSON())
 		if !ok {
-			err := fault.New(fault.Mismatch, "%s was changed after sealing: the sealed value of a patch is not where it was", p.Path)
-			if p.Path == modelcard.Name {
-				return nil, err.WithHint("%s", modelcard.EditedHint)
-			}
-			return nil, err.WithHint("restore the %s of the sealed folder", p.Path)
+			return nil, fault.New(fault.Mismatch, "%s was changed after sealing: the sealed value of a patch is not where it was", p.Path).
+				WithHint("restore the %s of the sealed folder", p.Path)
 		}
 		out[p.Path] = b
 	}
@@ -205,8 +209,10 @@ func inShard(ck *checkpoint.Checkpoint, path string) bool {
 	return slices.ContainsFunc(ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == path })
 }
 
-// compareFiles demands the recorded digests of every file, before and after.
-func compareFiles(man *manifest.Manifest, out *checkpoint.RewriteResult, ck *checkpoint.Checkpoint, sums *checksums, exact bool) error {
+// compareFiles demands the recorded digests of every file, before and after; of
+// the model card that of the original's, or none.
+func compareFiles(man *manifest.Manifest, out *checkpoint.RewriteResult, ck *checkpoint.Checkpoint, sums *checksums, card unsealedCard) error {
+	exact := man.Method == string(seal.Gauge)
 	got := map[string]checkpoint.FileResult{}
 	for _, f := range out.Files {
 		got[f.Path] = f
@@ -221,10 +227,9 @@ func compareFiles(man *manifest.Manifest, out *checkpoint.RewriteResult, ck *che
 		}
 		g, ok := got[f.Path]
 		switch {
+		case f.Path == modelcard.Name && (card.edited || ok && g.SHA256Out == f.Original):
 		case !ok:
 			return fault.New(fault.Mismatch, "file %s of the sealed checkpoint is missing", f.Path)
-		case g.SHA256In != f.SHA256 && f.Path == modelcard.Name:
-			return fault.New(fault.Mismatch, "file %s is not what was sealed", f.Path).WithHint("%s", modelcard.EditedHint)
 		case g.SHA256In != f.SHA256:
 			return fault.New(fault.Mismatch, "file %s is not what was sealed: SHA-256 %s, recorded %s%s", f.Path, g.SHA256In, f.SHA256, sums.blame(man, ck, f.Path, false)).
 				WithHint("fetch the sealed checkpoint again")

@@ -16,8 +16,8 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/quant"
-	"github.com/neuroseal/neuroseal/seal"
 )
 
 // Scales that are quantised themselves, around an offset that all of a weight's
@@ -146,6 +146,10 @@ func unlockNested(ctx context.Context, o UnlockOptions, man *manifest.Manifest, 
 	if err != nil {
 		return nil, err
 	}
+	card, err := unsealCard(ck, man)
+	if err != nil {
+		return nil, err
+	}
 	if err := intact(ctx, o.Progress, man, ck); err != nil {
 		return nil, err
 	}
@@ -170,6 +174,7 @@ func unlockNested(ctx context.Context, o UnlockOptions, man *manifest.Manifest, 
 	if err != nil {
 		return nil, err
 	}
+	card.put(override)
 	w := rewriting{
 		ck: back, dst: o.Output, force: o.Force, notice: o.Notice, stage: "unlocking", progress: o.Progress,
 		opt: checkpoint.RewriteOptions{
@@ -183,7 +188,7 @@ func unlockNested(ctx context.Context, o UnlockOptions, man *manifest.Manifest, 
 			Skip:     func(rel string) bool { return notOriginal(man, rel) },
 		},
 	}
-	res := &UnlockResult{Output: o.Output, Exact: man.Method == string(seal.Gauge), Digest: man.OriginalDigest}
+	res := o.result(man, card)
 	err = w.run(ctx, func(_ *atomicdir.Dir, out *checkpoint.RewriteResult) error {
 		res.Files = len(out.Files)
 		got := map[string]string{}
@@ -192,7 +197,7 @@ func unlockNested(ctx context.Context, o UnlockOptions, man *manifest.Manifest, 
 			got[f.Path] = f.SHA256Out
 		}
 		for _, f := range man.Files {
-			if f.Original != "" && got[f.Path] != f.Original {
+			if f.Original != "" && got[f.Path] != f.Original && !slices.Contains(res.Edited, f.Path) {
 				return fault.New(fault.Mismatch, "file %s could not be restored: SHA-256 %s, the original's is %s", f.Path, got[f.Path], f.Original)
 			}
 		}
@@ -201,13 +206,16 @@ func unlockNested(ctx context.Context, o UnlockOptions, man *manifest.Manifest, 
 	if err != nil {
 		return nil, corrupt(err, man)
 	}
+	card.tell(o.Notice)
 	return res, nil
 }
 
-// intact demands the recorded digests of all sealed files.
+// intact demands the recorded digests of all sealed files but the model card,
+// which unsealCard has looked at.
 func intact(ctx context.Context, p Progress, man *manifest.Manifest, ck *checkpoint.Checkpoint) error {
 	var names []string
-	for _, f := range man.Files {
+	files := slices.DeleteFunc(slices.Clone(man.Files), func(f manifest.File) bool { return f.Path == modelcard.Name })
+	for _, f := range files {
 		names = append(names, f.Path)
 	}
 	p.Stage("hashing", ck.TotalBytes())
@@ -215,7 +223,7 @@ func intact(ctx context.Context, p Progress, man *manifest.Manifest, ck *checkpo
 	if err != nil {
 		return err
 	}
-	for i, f := range man.Files {
+	for i, f := range files {
 		if sums[i].SHA256 != f.SHA256 {
 			return fault.New(fault.Mismatch, "file %s is not what was sealed: SHA-256 %s, recorded %s", f.Path, sums[i].SHA256, f.SHA256).
 				WithHint("fetch the sealed checkpoint again")

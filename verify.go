@@ -15,6 +15,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/keys"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/probe"
 	"github.com/neuroseal/neuroseal/seal"
 )
@@ -50,6 +51,9 @@ type VerifyResult struct {
 	Forward         []probe.Report `json:"forward,omitempty"`
 	Quantisers      []QuantiserRow `json:"quantisers,omitempty"`
 	Notes           []string       `json:"notes,omitempty"`
+	// Edited names what was edited after sealing and may be: the model card, or
+	// nothing. A signature tells whose edits they are.
+	Edited []string `json:"edited,omitempty"`
 }
 
 // Mismatch is one thing that is not as it should be.
@@ -134,6 +138,10 @@ func (v *verifier) digests(ctx context.Context) error {
 	ok := true
 	var total int64
 	for _, f := range v.man.Files {
+		if !present[f.Path] && f.Path == modelcard.Name {
+			v.res.Edited = append(v.res.Edited, f.Path)
+			continue
+		}
 		if !present[f.Path] {
 			v.mismatch(f.Path, "", "missing")
 			ok = false
@@ -162,7 +170,11 @@ func (v *verifier) digests(ctx context.Context) error {
 	}
 	for _, s := range append(sums, read...) {
 		want := v.file(s.Path)
-		if s.SHA256 != want.SHA256 {
+		switch {
+		case s.SHA256 == want.SHA256:
+		case s.Path == modelcard.Name:
+			v.res.Edited = append(v.res.Edited, s.Path)
+		default:
 			ok = false
 			v.mismatch(s.Path, v.damaged(ctx, s.Path), "SHA-256 is %s, recorded %s", s.SHA256, want.SHA256)
 		}

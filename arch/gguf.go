@@ -41,6 +41,8 @@ type ggufModel struct {
 	m     *gguf.Model
 	views *views
 	d     dialect
+	// weights says where the Hub's weights stand, for those who do not build.
+	weights map[string]GGUFWeight
 
 	layers, hidden, heads, kv, dim int
 }
@@ -69,16 +71,14 @@ func BuildGGUF(file *gguf.Model, opt Options) (*GGUF, error) {
 	if kind := file.Header().Text("general.type"); kind != "" && kind != "model" {
 		return nil, fault.New(fault.Unsupported, "general.type is %q: only models can be sealed", kind)
 	}
-	g := &ggufModel{ggufKeys: ggufKeys{f: file.Header(), arch: name, used: map[string]bool{}}, m: file, d: d}
-	g.views = &views{stored: map[string][]int{}, byName: map[string]view{}, gains: d.gains}
 	for _, f := range file.Files() {
 		for _, t := range f.Tensors {
 			if slices.Contains(t.Dims, 0) {
 				return nil, fault.New(fault.Unsupported, "tensor %q of dimensions %v holds nothing", t.Name, t.Dims)
 			}
-			g.views.stored[t.Name] = t.Shape()
 		}
 	}
+	g := newGGUF(file, name, d)
 	conf := g.translate()
 	if len(g.errs) > 0 {
 		return nil, fault.New(fault.Unsupported, "%s", strings.Join(g.errs, "; "))
@@ -179,11 +179,11 @@ func (g *ggufModel) rename() {
 			}
 		}
 		if to, ok := g.d.whole[base]; ok {
-			g.views.same(to+end, stored, shape)
+			g.same(to+end, stored, shape)
 		}
 		if i, rest, ok := ofLayer(base); ok {
 			if to, ok := g.d.layer[rest]; ok {
-				g.views.same(fmt.Sprintf(g.d.prefix, i)+to+end, stored, shape)
+				g.same(fmt.Sprintf(g.d.prefix, i)+to+end, stored, shape)
 			}
 		}
 	}

@@ -133,7 +133,7 @@ func ggufLlama(g *ggufModel) map[string]any {
 	conf["model_type"], conf["num_local_experts"], conf["num_experts_per_tok"] = "mixtral", n, k
 	delete(conf, "mlp_bias")
 	g.each("ffn_gate_inp.weight", func(stored, layer string, shape []int) {
-		g.views.same(layer+"block_sparse_moe.gate.weight", stored, shape)
+		g.same(layer+"block_sparse_moe.gate.weight", stored, shape)
 	})
 	g.experts("block_sparse_moe.experts.", [3]string{"w1", "w3", "w2"})
 	return conf
@@ -148,7 +148,7 @@ func (g *ggufModel) experts(below string, names [3]string) {
 		}
 		g.each(part, func(stored, layer string, shape []int) {
 			for e := range shape[0] {
-				g.views.part(layer+below+strconv.Itoa(e)+"."+names[i]+".weight", stored, e)
+				g.part(layer+below+strconv.Itoa(e)+"."+names[i]+".weight", stored, e)
 			}
 		})
 	}
@@ -255,7 +255,7 @@ func ggufGPTOSS(g *ggufModel) map[string]any {
 	} else {
 		conf["rope_scaling"] = map[string]any{"rope_type": "default"}
 	}
-	g.each("attn_sinks.weight", func(stored, layer string, shape []int) { g.views.same(layer+"self_attn.sinks", stored, shape) })
+	g.each("attn_sinks.weight", func(stored, layer string, shape []int) { g.same(layer+"self_attn.sinks", stored, shape) })
 	for _, end := range []string{".weight", ".bias"} {
 		for _, part := range []string{"gate", "up", "down"} {
 			tensor := "ffn_" + part + "_exps" + end
@@ -264,11 +264,12 @@ func ggufGPTOSS(g *ggufModel) map[string]any {
 			}
 			g.each(tensor, func(stored, layer string, s []int) {
 				for e := range s[0] {
-					g.views.part(layer+"mlp.experts."+strconv.Itoa(e)+"."+part+"_proj"+end, stored, e)
+					g.part(layer+"mlp.experts."+strconv.Itoa(e)+"."+part+"_proj"+end, stored, e)
 				}
 			})
 		}
 	}
+	g.stacked()
 	return conf
 }
 
@@ -286,7 +287,7 @@ func ggufGPT2(g *ggufModel) map[string]any {
 		"attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
 	} {
 		if g.ranked(stored+".weight", 2) {
-			g.each(stored+".weight", func(stored, layer string, _ []int) { g.views.transposed(layer+to+".weight", stored) })
+			g.each(stored+".weight", func(stored, layer string, _ []int) { g.transposed(layer+to+".weight", stored) })
 		}
 	}
 	return map[string]any{
@@ -317,8 +318,8 @@ func ggufFalcon(g *ggufModel) map[string]any {
 		}
 	}
 	for _, end := range []string{".weight", ".bias"} {
-		g.each("attn_norm"+end, func(stored, layer string, s []int) { g.views.same(layer+norm+end, stored, s) })
-		g.each("attn_norm_2"+end, func(stored, layer string, s []int) { g.views.same(layer+"ln_attn"+end, stored, s) })
+		g.each("attn_norm"+end, func(stored, layer string, s []int) { g.same(layer+norm+end, stored, s) })
+		g.each("attn_norm_2"+end, func(stored, layer string, s []int) { g.same(layer+"ln_attn"+end, stored, s) })
 	}
 	g.fused("self_attention.query_key_value", g.kv)
 	return conf
@@ -332,7 +333,7 @@ func (g *ggufModel) fused(to string, kv int) {
 				g.failf("tensor %s of shape %v for %d heads and %d of keys and values", stored, s, g.heads, kv)
 				return
 			}
-			g.views.grouped(layer+to+end, stored, kv, g.heads/kv, g.dim)
+			g.grouped(layer+to+end, stored, kv, g.heads/kv)
 		})
 	}
 }
@@ -371,7 +372,7 @@ func ggufMamba(g *ggufModel) map[string]any {
 		// would have a factor per tap that a convolution cannot have.
 		shape := []int{s[0], 1, s[1]}
 		g.views.stored[stored] = shape
-		g.views.same(layer+"mixer.conv1d.weight", stored, shape)
+		g.same(layer+"mixer.conv1d.weight", stored, shape)
 	})
 	return map[string]any{
 		"model_type": "mamba", "state_size": g.size("ssm.state_size"), "conv_kernel": g.size("ssm.conv_kernel"),
@@ -459,7 +460,7 @@ func (g *ggufModel) deepseekExperts(conf map[string]any) {
 	normed := g.boolean("expert_weights_norm", false)
 	groups, keep := g.count("expert_group_count", 0), g.count("expert_group_used_count", 0)
 	g.experts("mlp.experts.", gateUpDown)
-	g.each("exp_probs_b.bias", func(stored, layer string, s []int) { g.views.same(layer+"mlp.gate.e_score_correction_bias", stored, s) })
+	g.each("exp_probs_b.bias", func(stored, layer string, s []int) { g.same(layer+"mlp.gate.e_score_correction_bias", stored, s) })
 	switch gate := g.count("expert_gating_func", 1); gate {
 	case 1: // softmax
 		if normed || g.stores("exp_probs_b.bias") {
@@ -475,18 +476,4 @@ func (g *ggufModel) deepseekExperts(conf map[string]any) {
 	default:
 		g.failf("expert_gating_func %d is not supported", gate)
 	}
-}
-
-// latentHalves shows k_b [heads,rank,nope] and v_b [heads,v,rank] as kv_b.
-func (g *ggufModel) latentHalves(rank, nope, value int) {
-	if !g.ranked("attn_k_b.weight", 3) || !g.ranked("attn_v_b.weight", 3) {
-		return
-	}
-	g.each("attn_k_b.weight", func(stored, layer string, _ []int) {
-		other := stored[:len(stored)-len("k_b.weight")] + "v_b.weight"
-		shape := []int{g.heads * (nope + value), rank}
-		g.views.byName[layer+"self_attn.kv_b_proj.weight"] = view{shape, func(b *graph.Builder, leaf func(string) graph.ID) graph.ID {
-			return b.Reshape(b.Concat(1, b.Transpose(leaf(stored), 0, 2, 1), leaf(other)), shape...)
-		}}
-	})
 }

@@ -2,52 +2,83 @@ package checkpoint
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
-	"hash"
 	"io"
 	"slices"
 	"sort"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/sha256x2"
 )
 
 const (
 	// chunkSize is the size of a buffer in bytes: large enough that system
 	// calls and switches between goroutines do not count, small enough that a
-	// buffer stays in a processor's cache from stage to stage.
-	chunkSize = 512 << 10
-	// poolSize is the number of buffers of a run, for all files together.
-	poolSize = 16
+	// file's buffers stay in a processor's second cache from stage to stage.
+	chunkSize = 128 << 10
+	// poolSize is the number of buffers of a run, for all files together: enough
+	// for ten files in full flow.
+	poolSize = 64
+	// lag is how many blocks the output's digest is behind the input's, so that
+	// one block can be edited while those before and behind it are hashed.
+	lag = 2
 )
 
-// pool hands out buffers of chunkSize bytes. A file's pipeline needs no second
-// buffer to let go of the first, so any number of files can share a pool.
-type pool chan []byte
+// pool hands out buffers of chunkSize bytes. A file's pipeline that waits for one
+// lets go of those it has, so any number of files can share a pool.
+type pool struct {
+	free chan struct{} // one for each buffer that is not in use
+	mu   sync.Mutex
+	made [][]byte // of these, those that exist; the last is the likeliest to be in a cache
+}
 
-func newPool() pool {
-	p := make(pool, poolSize)
-	for range poolSize {
-		p <- nil // allocated when first used
+func newPool(n int) *pool {
+	p := &pool{free: make(chan struct{}, n)}
+	for range n {
+		p.free <- struct{}{}
 	}
 	return p
 }
 
-func (p pool) get(ctx context.Context) ([]byte, error) {
+// get returns a buffer. If there is none it calls starved, and waits.
+func (p *pool) get(ctx context.Context, starved func() error) ([]byte, error) {
 	select {
-	case b := <-p:
-		if b == nil {
-			b = make([]byte, chunkSize)
-		}
-		return b[:chunkSize], nil
+	case <-p.free:
+		return p.take(), nil
+	default:
+	}
+	if err := starved(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.free:
+		return p.take(), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (p pool) put(b []byte) { p <- b }
+func (p *pool) take() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.made)
+	if n == 0 {
+		return make([]byte, chunkSize)
+	}
+	b := p.made[n-1]
+	p.made = p.made[:n-1]
+	return b[:chunkSize]
+}
+
+func (p *pool) put(b []byte) {
+	p.mu.Lock()
+	p.made = append(p.made, b)
+	p.mu.Unlock()
+	p.free <- struct{}{}
+}
 
 // span is one tensor's place in its file.
 type span struct {
@@ -58,75 +89,82 @@ type span struct {
 
 func (s *span) end() int64 { return s.t.Offset + s.t.Size }
 
-// block is a piece of a file on its way.
+// block is a piece of a file on its way. One without a buffer says that the
+// reader waits for one.
 type block struct {
 	off int64
 	buf []byte
 }
 
-// pipe moves one file through stages that run at once: read and hash; edit; hash
-// again; write.
+// pipe moves one file through stages that run at once: read; hash; edit; hash
+// again; write. One goroutine hashes both before and after, as two digests at
+// once cost little more than one.
 type pipe struct {
 	in       io.ReaderAt
 	size     int64
 	spans    []span    // in order, without empty tensors
 	out      io.Writer // nil: hash only
-	pool     pool
+	pool     *pool
 	progress func(int64)
 	head     io.Reader // what the output has in place of the first skip bytes; nil: those
 	skip     int64
+	known    string // SHA-256 of the input; "": to be computed
 
-	hash          hash.Hash // of the output so far; nil: that of the input
-	known         string    // SHA-256 of the input; "": to be computed
-	sumIn, sumOut string
+	hashIn, hashOut *sha256x2.Hash // nil: not needed
+	sumIn, sumOut   string
 }
 
 func (p *pipe) run(ctx context.Context) error {
+	if p.known == "" {
+		p.hashIn = sha256x2.New()
+	}
+	// Where there are no editors, the output is the input.
+	if p.head != nil || slices.ContainsFunc(p.spans, func(s span) bool { return s.editor != nil }) {
+		p.hashOut = sha256x2.New()
+	}
 	if p.head != nil {
-		p.hash = sha256.New()
-		if _, err := io.Copy(io.MultiWriter(p.hash, p.out), p.head); err != nil {
+		if _, err := io.Copy(io.MultiWriter(p.hashOut, p.out), p.head); err != nil {
 			return err
 		}
 	}
+	if err := p.stages(ctx); err != nil {
+		return err
+	}
+	if p.sumIn = p.known; p.hashIn != nil {
+		p.sumIn = sum(p.hashIn)
+	}
+	if p.sumOut = p.sumIn; p.hashOut != nil {
+		p.sumOut = sum(p.hashOut)
+	}
+	return checkEnd(p.in, p.size)
+}
+
+func (p *pipe) stages(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	read := make(chan block, 2)
+	read, unedited, edited, hashed := make(chan block, 1), make(chan block, 1), make(chan block, 1), make(chan block, 1)
 	g.Go(func() error {
 		defer close(read)
 		return p.read(ctx, read)
 	})
-	edited := make(chan block, 1)
 	g.Go(func() error {
-		defer close(edited)
-		return p.edit(ctx, read, edited)
-	})
-	hashed := make(chan block, 1)
-	g.Go(func() error {
+		defer close(unedited)
 		defer close(hashed)
-		return p.rehash(ctx, edited, hashed)
+		return p.hash(ctx, read, unedited, edited, hashed)
 	})
+	g.Go(func() error { return p.edit(ctx, unedited, edited) })
 	g.Go(func() error { return p.write(ctx, hashed) })
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	if p.sumOut == "" {
-		p.sumOut = p.sumIn
-	}
-	return p.checkEnd()
+	return g.Wait()
 }
 
 func (p *pipe) read(ctx context.Context, next chan<- block) error {
-	h := sha256.New()
 	for off := int64(0); off < p.size; {
-		buf, err := p.pool.get(ctx)
+		buf, err := p.pool.get(ctx, func() error { return send(ctx, next, block{}) })
 		if err != nil {
 			return err
 		}
 		b := block{off, buf[:p.cut(off)-off]}
 		if err := readFull(p.in, b.buf, off); err != nil {
 			return p.at(off, err)
-		}
-		if p.known == "" {
-			h.Write(b.buf)
 		}
 		if p.progress != nil {
 			p.progress(int64(len(b.buf)))
@@ -136,10 +174,63 @@ func (p *pipe) read(ctx context.Context, next chan<- block) error {
 			return err
 		}
 	}
-	if p.sumIn = p.known; p.known == "" {
-		p.sumIn = sum(h)
-	}
 	return nil
+}
+
+// hash hashes each block before it is edited, together with the block that was
+// edited meanwhile.
+func (p *pipe) hash(ctx context.Context, read <-chan block, edit chan<- block, edited <-chan block, next chan<- block) error {
+	away := 0 // blocks that are being edited
+	back := func(before []byte) error {
+		b, err := receive(ctx, edited)
+		if err != nil {
+			return err
+		}
+		away--
+		p.digest(before, b.buf)
+		return send(ctx, next, b)
+	}
+	for b := range read {
+		for away > 0 && b.buf == nil {
+			if err := back(nil); err != nil {
+				return err
+			}
+		}
+		if b.buf == nil {
+			continue
+		}
+		var err error
+		if away == lag {
+			err = back(b.buf)
+		} else {
+			p.digest(b.buf, nil)
+		}
+		if err == nil {
+			err = send(ctx, edit, b)
+		}
+		if err != nil {
+			return err
+		}
+		away++
+	}
+	for away > 0 {
+		if err := back(nil); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// digest adds to the digests of the input and of the output.
+func (p *pipe) digest(before, after []byte) {
+	switch {
+	case p.hashIn != nil && p.hashOut != nil:
+		sha256x2.Write2(p.hashIn, before, p.hashOut, after)
+	case p.hashIn != nil:
+		p.hashIn.Write(before)
+	case p.hashOut != nil:
+		p.hashOut.Write(after)
+	}
 }
 
 // cut returns where a block that begins at off ends: a chunk further, but not
@@ -187,27 +278,6 @@ func (p *pipe) edit(ctx context.Context, in <-chan block, next chan<- block) err
 	return ctx.Err()
 }
 
-// rehash hashes the output. Where there are no editors, it equals the input and
-// is not hashed again.
-func (p *pipe) rehash(ctx context.Context, in <-chan block, next chan<- block) error {
-	h := p.hash
-	if h == nil && slices.ContainsFunc(p.spans, func(s span) bool { return s.editor != nil }) {
-		h = sha256.New()
-	}
-	for b := range in {
-		if h != nil {
-			h.Write(b.buf)
-		}
-		if err := send(ctx, next, b); err != nil {
-			return err
-		}
-	}
-	if h != nil {
-		p.sumOut = sum(h)
-	}
-	return ctx.Err()
-}
-
 // editBlock edits the part of each tensor that lies in b.
 func (p *pipe) editBlock(b block) error {
 	end := b.off + int64(len(b.buf))
@@ -238,11 +308,11 @@ func (p *pipe) write(ctx context.Context, in <-chan block) error {
 	return ctx.Err()
 }
 
-// checkEnd refuses an input that has grown.
-func (p *pipe) checkEnd() error {
+// checkEnd refuses an input that has grown beyond size.
+func checkEnd(in io.ReaderAt, size int64) error {
 	var one [1]byte
-	if n, _ := p.in.ReadAt(one[:], p.size); n > 0 {
-		return fault.New(fault.Mismatch, "file is longer than the %d bytes it had when it was opened", p.size).
+	if n, _ := in.ReadAt(one[:], size); n > 0 {
+		return fault.New(fault.Mismatch, "file is longer than the %d bytes it had when it was opened", size).
 			WithHint("something changes the checkpoint; let it finish, then start again")
 	}
 	return nil
@@ -257,4 +327,13 @@ func send(ctx context.Context, c chan<- block, b block) error {
 	}
 }
 
-func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+func receive(ctx context.Context, c <-chan block) (block, error) {
+	select {
+	case b := <-c:
+		return b, nil
+	case <-ctx.Done():
+		return block{}, ctx.Err()
+	}
+}
+
+func sum(h *sha256x2.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

@@ -92,7 +92,7 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 	if err != nil {
 		return nil, err
 	}
-	r := &rewriter{c: c, dst: dst, opt: opt, pool: newPool()}
+	r := &rewriter{c: c, dst: dst, opt: opt, pool: newPool(poolSize)}
 	res.Files = make([]FileResult, len(jobs), len(jobs)+len(opt.Placed))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers(opt.Workers))
@@ -120,7 +120,7 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 // Known and Progress count. Errors are those of Rewrite.
 func (c *Checkpoint) RewriteShard(ctx context.Context, shard int, out io.Writer, opt RewriteOptions) (FileResult, error) {
 	s := &c.shards[shard]
-	r := &rewriter{c: c, opt: opt, pool: newPool()}
+	r := &rewriter{c: c, opt: opt, pool: newPool(poolSize)}
 	res := FileResult{Path: s.Path}
 	err := finish(ctx, r.copy(ctx, job{rel: s.Path, size: s.Size, shard: shard}, out, &res))
 	if err != nil {
@@ -258,7 +258,7 @@ type rewriter struct {
 	c    *Checkpoint
 	dst  *atomicdir.Dir
 	opt  RewriteOptions
-	pool pool
+	pool *pool
 }
 
 // file writes one output file.

@@ -16,6 +16,9 @@ func (t Type) Quantised() bool { return dequantisers[t] != nil }
 // Source: ggml-quants.c; gguf/quants.py of gguf-py, with which the tests
 // compare every bit.
 func (t Type) Dequantise(dst []float32, src []byte) {
+	if t.vectorised(dst, src) {
+		return
+	}
 	block := dequantisers[t]
 	elems, size := t.Block()
 	for len(src) > 0 {
@@ -27,29 +30,46 @@ func (t Type) Dequantise(dst []float32, src []byte) {
 // DequantiseBytes is Dequantise with little-endian fp32 for numbers: four bytes
 // of dst for each.
 func (t Type) DequantiseBytes(dst, src []byte) {
-	block := dequantisers[t]
 	elems, size := t.Block()
-	var number []float32
+	if x := inPlace(dst, len(src)/size*elems); x != nil {
+		t.Dequantise(x, src)
+		return
+	}
+	number := make([]float32, elems)
 	for len(src) > 0 {
-		if x := inPlace(dst, elems); x != nil {
-			block(x, src[:size])
-		} else {
-			if number == nil {
-				number = make([]float32, elems)
-			}
-			block(number, src[:size])
-			for i, x := range number {
-				binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
-			}
+		t.Dequantise(number, src[:size])
+		for i, x := range number {
+			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
 		}
 		dst, src = dst[4*elems:], src[size:]
 	}
 }
 
+// vectorised is Dequantise by the assembly kernels; false where there is none.
+func (t Type) vectorised(dst []float32, src []byte) bool {
+	if !haveAsm || t != Q4_K && t != Q5_K && t != Q6_K || len(src) == 0 {
+		return false
+	}
+	elems, size := t.Block()
+	n := len(src) / size
+	to, from := &dst[:n*elems][0], &src[:n*size][0]
+	switch t {
+	case Q4_K:
+		blocks4K(to, from, n)
+	case Q5_K:
+		blocks5K(to, from, n)
+	case Q6_K:
+		blocks6K(to, from, n)
+	}
+	return true
+}
+
 // inPlace returns the first n numbers of bytes that hold fp32; nil where the
 // processor has another order of bytes, or wants them aligned otherwise.
 func inPlace(b []byte, n int) []float32 {
-	b = b[:4*n]
+	if b = b[:4*n]; n == 0 {
+		return nil
+	}
 	p := unsafe.Pointer(unsafe.SliceData(b))
 	if uintptr(p)%unsafe.Alignof(float32(0)) != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		return nil
@@ -169,10 +189,6 @@ func dequantise4K(dst []float32, b []byte) {
 	var coef [16]float32 // scale and least number of each run of 32 elements
 	for i := range scale {
 		coef[2*i], coef[2*i+1] = d*scale[i], dmin*least[i]
-	}
-	if haveAsm {
-		runs4K(&dst[:256][0], &b[16:144][0], &coef[0], 4)
-		return
 	}
 	var low, high [16]float32 // the numbers that codes stand for
 	for c := range 4 {

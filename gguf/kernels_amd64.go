@@ -5,4 +5,10 @@
 package gguf
 
 //go:noescape
-func runs4K(dst *float32, src *byte, coef *float32, n int)
+func blocks4K(dst *float32, src *byte, n int)
+
+//go:noescape
+func blocks5K(dst *float32, src *byte, n int)
+
+//go:noescape
+func blocks6K(dst *float32, src *byte, n int)

@@ -6,6 +6,8 @@ package gguf
 // is never called.
 var haveAsm = false
 
-func runs4K(dst *float32, src *byte, coef *float32, n int) {
-	panic("gguf: assembly kernel called on an architecture without one")
-}
+func blocks4K(dst *float32, src *byte, n int) { noKernel() }
+func blocks5K(dst *float32, src *byte, n int) { noKernel() }
+func blocks6K(dst *float32, src *byte, n int) { noKernel() }
+
+func noKernel() { panic("gguf: assembly kernel called on an architecture without one") }

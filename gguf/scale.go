@@ -17,7 +17,7 @@ type scaling struct {
 // scalings is the table of all quantised types. Every number of a block is a
 // product of one of its scales, or a sum of such products, so that scales times
 // 2^e are numbers times 2^e.
-var scalings = map[Type]scaling{
+var scalings = [...]scaling{
 	Q4_0: {dtype.F16, []int{0}}, Q4_1: {dtype.F16, []int{0, 2}}, Q5_0: {dtype.F16, []int{0}}, Q5_1: {dtype.F16, []int{0, 2}},
 	Q8_0: {dtype.F16, []int{0}}, Q2_K: {dtype.F16, []int{80, 82}}, Q3_K: {dtype.F16, []int{108}}, Q4_K: {dtype.F16, []int{0, 2}},
 	Q5_K: {dtype.F16, []int{0, 2}}, Q6_K: {dtype.F16, []int{208}},
@@ -28,9 +28,16 @@ var scalings = map[Type]scaling{
 	MXFP4: {dtype.F8E8M0, []int{0}}, NVFP4: {dtype.F8E4M3, []int{0, 1, 2, 3}},
 }
 
+func (t Type) scaling() scaling {
+	if int64(t) < int64(len(scalings)) {
+		return scalings[t]
+	}
+	return scaling{}
+}
+
 // ScaleType is the type of a quantised type's scales: dtype.F16, F8E8M0 or
 // F8E4M3; dtype.Invalid for the other types.
-func (t Type) ScaleType() dtype.DType { return scalings[t].kind }
+func (t Type) ScaleType() dtype.DType { return t.scaling().kind }
 
 // Scale multiplies whole blocks of a quantised type by 2^e, through their
 // scales. It is exact or fails: if a scale would overflow or lose a bit, it
@@ -41,13 +48,38 @@ func (t Type) Scale(buf []byte, e int) (bad int) {
 	if e == 0 {
 		return -1
 	}
-	s := scalings[t]
+	s := t.scaling()
 	_, size := t.Block()
+	if s.places != nil && s.kind == dtype.F16 {
+		return s.scaleHalves(buf, size, e)
+	}
 	for i := 0; len(buf) > 0; i++ {
 		if !s.scale(t, buf[:size], e) {
 			return i
 		}
 		buf = buf[size:]
+	}
+	return -1
+}
+
+// scaleHalves is Scale for scales of fp16. Nearly all are normal and stay so.
+func (s scaling) scaleHalves(buf []byte, size, e int) (bad int) {
+	step := uint16(e << 10)
+	for at := range len(buf) / size {
+		b := buf[at*size:][:size]
+		for _, place := range s.places {
+			p := b[place : place+2]
+			h := binary.LittleEndian.Uint16(p)
+			if exp := int(h >> 10 & 31); exp != 0 && exp != 31 && exp+e >= 1 && exp+e <= 30 {
+				binary.LittleEndian.PutUint16(p, h+step)
+				continue
+			}
+			x, ok := scaleHalf(h, e)
+			if !ok {
+				return at
+			}
+			binary.LittleEndian.PutUint16(p, x)
+		}
 	}
 	return -1
 }
@@ -65,19 +97,11 @@ func (s scaling) scale(t Type, b []byte, e int) bool {
 		return scaleMX(b, e)
 	}
 	for _, at := range s.places {
-		if s.kind == dtype.F8E4M3 {
-			x, ok := scaleUE4M3(b[at], e)
-			if !ok {
-				return false
-			}
-			b[at] = x
-			continue
-		}
-		h, ok := scaleHalf(half(b, at), e)
+		x, ok := scaleUE4M3(b[at], e)
 		if !ok {
 			return false
 		}
-		binary.LittleEndian.PutUint16(b[at:], h)
+		b[at] = x
 	}
 	return true
 }
@@ -163,13 +187,33 @@ func scaleUE4M3(x byte, e int) (byte, bool) {
 // fp16 scales that become subnormal, and whatever makes a subnormal one smaller.
 // Without scales that can move, the room is unbounded: ±math.MaxInt32.
 func (t Type) Room(buf []byte) (lo, hi int) {
-	s := scalings[t]
+	s := t.scaling()
 	_, size := t.Block()
+	if s.places != nil && s.kind == dtype.F16 {
+		return s.roomHalves(buf, size)
+	}
 	lo, hi = -math.MaxInt32, math.MaxInt32
 	for ; len(buf) > 0; buf = buf[size:] {
 		a, b := s.room(t, buf[:size])
 		lo, hi = max(lo, a), min(hi, b)
 	}
+	return min(lo, 0), max(hi, 0)
+}
+
+// roomHalves is Room for scales of fp16: the smallest and the largest decide.
+func (s scaling) roomHalves(buf []byte, size int) (lo, hi int) {
+	const none = 31 << 10 // infinity, and above it what is no number
+	least, most := uint16(none), uint16(0)
+	for at := range len(buf) / size {
+		b := buf[at*size:][:size]
+		for _, place := range s.places {
+			if h := binary.LittleEndian.Uint16(b[place:place+2]) & 0x7fff; h != 0 && h < none {
+				least, most = min(least, h), max(most, h)
+			}
+		}
+	}
+	lo, _ = roomHalf(least)
+	_, hi = roomHalf(most)
 	return min(lo, 0), max(hi, 0)
 }
 
@@ -189,10 +233,6 @@ func (s scaling) room(t Type, b []byte) (lo, hi int) {
 	case s.kind == dtype.F8E4M3:
 		for _, at := range s.places {
 			meet(roomUE4M3(b[at]))
-		}
-	default:
-		for _, at := range s.places {
-			meet(roomHalf(half(b, at)))
 		}
 	}
 	return lo, hi
@@ -238,18 +278,22 @@ func (t Type) Reach(buf []byte) (most float32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	places := scalings[t].places
+	places := t.scaling().places
 	_, size := t.Block()
-	for ; len(buf) > 0; buf = buf[size:] {
-		var x float32
-		for i, at := range places {
-			h := half(buf, at) & 0x7fff
-			if h >= 31<<10 {
-				return 0, false
-			}
-			x += factors[i] * halfValue(h)
+	if len(places) == 1 { // the largest scale decides
+		var largest uint16
+		for at := places[0]; at < len(buf); at += size {
+			largest = max(largest, binary.LittleEndian.Uint16(buf[at:at+2])&0x7fff)
 		}
-		most = max(most, x)
+		return factors[0] * halfValue(largest), largest < 31<<10
+	}
+	for at := range len(buf) / size {
+		b := buf[at*size:][:size]
+		scale, least := half(b, places[0])&0x7fff, half(b, places[1])&0x7fff
+		if max(scale, least) >= 31<<10 {
+			return 0, false
+		}
+		most = max(most, float32(factors[0]*halfValue(scale))+float32(factors[1]*halfValue(least)))
 	}
 	return most, true
 }

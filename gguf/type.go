@@ -45,13 +45,13 @@ const (
 	NVFP4  Type = 40
 )
 
-// layout is the size of a type's blocks.
+// layout is the size of a type's blocks. Of a number that is no type it is zero.
 type layout struct {
 	name         string
 	elems, bytes int
 }
 
-var layouts = map[Type]layout{
+var layouts = [...]layout{
 	F32: {"F32", 1, 4}, F16: {"F16", 1, 2}, BF16: {"BF16", 1, 2}, F64: {"F64", 1, 8},
 	I8: {"I8", 1, 1}, I16: {"I16", 1, 2}, I32: {"I32", 1, 4}, I64: {"I64", 1, 8},
 	Q4_0: {"Q4_0", 32, 18}, Q4_1: {"Q4_1", 32, 20}, Q5_0: {"Q5_0", 32, 22}, Q5_1: {"Q5_1", 32, 24}, Q8_0: {"Q8_0", 32, 34},
@@ -62,11 +62,18 @@ var layouts = map[Type]layout{
 }
 
 // Known reports whether the type is one of those above.
-func (t Type) Known() bool { _, ok := layouts[t]; return ok }
+func (t Type) Known() bool { return t.layout().elems > 0 }
+
+func (t Type) layout() layout {
+	if int64(t) < int64(len(layouts)) {
+		return layouts[t]
+	}
+	return layout{}
+}
 
 // String returns the type's name as in ggml.
 func (t Type) String() string {
-	if l, ok := layouts[t]; ok {
+	if l := t.layout(); l.name != "" {
 		return l.name
 	}
 	return fmt.Sprintf("type %d", uint32(t))
@@ -74,7 +81,7 @@ func (t Type) String() string {
 
 // Block returns how many elements share one block, and its length in bytes.
 func (t Type) Block() (elems, bytes int) {
-	l := layouts[t]
+	l := t.layout()
 	return l.elems, l.bytes
 }
 
@@ -82,8 +89,8 @@ func (t Type) Block() (elems, bytes int) {
 // first as in the file; ok is false when its rows are not whole blocks, or the
 // size overflows.
 func (t Type) Size(dims []uint64) (n int64, ok bool) {
-	l, known := layouts[t]
-	if !known {
+	l := t.layout()
+	if l.elems == 0 {
 		return 0, false
 	}
 	row := uint64(1)
@@ -111,7 +118,7 @@ const maxSize = 1 << 62
 // matrix of this type in llama.cpp and its like; "" where they do. It concerns
 // how the runtime computes, besides what the type itself can store.
 func (t Type) Narrow() string {
-	switch s := scalings[t]; {
+	switch s := t.scaling(); {
 	case t == F32 || t == BF16 || t == F64:
 		return ""
 	case t == F16:

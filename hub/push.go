@@ -28,6 +28,9 @@ type PushOptions struct {
 	// Inspect, if not nil, is shown every file with its first bytes, at most
 	// 4096, before anything is asked or sent, and may refuse it.
 	Inspect func(path string, head []byte) error
+	// Want holds what files must be, by path: their SHA-256 in hexadecimal. One
+	// that is something else gives fault.Mismatch before anything is asked or sent.
+	Want map[string]string
 }
 
 // Upload is a file of a push.
@@ -101,6 +104,9 @@ type push struct {
 }
 
 func (p *push) run(ctx context.Context) error {
+	if err := p.wantedContent(ctx); err != nil {
+		return err
+	}
 	exists, err := p.look(ctx)
 	if err != nil {
 		return err
@@ -209,6 +215,25 @@ func (c *Client) post(ctx context.Context, u *url.URL, v any) (*reply, error) {
 	}
 	return c.send(ctx, call{method: http.MethodPost, url: u, body: bytesBody(data),
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}})
+}
+
+// wantedContent compares files with what they must be. Most are large, and are
+// named by the same checksum later.
+func (p *push) wantedContent(ctx context.Context) error {
+	for _, f := range p.files {
+		if p.opt.Want[f.path] != "" {
+			f.mode = modeLFS
+		}
+	}
+	if err := p.sum(ctx, func(f *localFile) bool { return f.mode == modeLFS }); err != nil {
+		return err
+	}
+	for _, f := range p.files {
+		if want := p.opt.Want[f.path]; want != "" && f.sha256 != want {
+			return fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s; nothing was published", f.path, f.sha256, want)
+		}
+	}
+	return nil
 }
 
 // removals finds the files on the hub that the commit takes away.

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +23,9 @@ type Ref struct {
 	ID       string // org/name; name alone for the hub's oldest models
 	Revision string // branch, tag or commit; "" means DefaultRevision
 	Path     string // file within the repository; "" means all of it
+	// Quant names one file by its quantisation, such as Q4_K_M, as llama.cpp's
+	// users do. It is not part of an address: [Client.Locate] makes it a Path.
+	Quant string
 }
 
 // String returns the address in its hf:// form.
@@ -52,30 +57,52 @@ var (
 	commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	// wideRev are the revisions with slashes that may stand before a path.
 	wideRev = regexp.MustCompile(`^refs/(?:convert/[A-Za-z0-9_.-]+|pr/[0-9]+)`)
-	kinds   = []string{"models", "datasets", "spaces", "kernels", "buckets"}
+	// quantName is the name of a quantisation in those of files.
+	quantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	kinds     = []string{"models", "datasets", "spaces", "kernels", "buckets"}
 )
 
 // ParseSource tells what a source operand means: a reference to the hub, or (ok
 // is false) a path on this machine. hf://org/name[@rev][/file] is always a
 // reference; org/name[@rev] is one if no file or folder of that name exists
-// here. A reference that is malformed gives fault.Usage.
+// here; so is org/name[@rev]:QUANT. A reference that is malformed gives
+// fault.Usage, and a place here that may not be looked at fault.General: what is
+// there is not to be taken for absent, and something else downloaded.
 func ParseSource(s string) (ref Ref, ok bool, err error) {
 	if strings.HasPrefix(s, scheme) {
-		ref, err = ParseRef(s)
+		ref, err = parseQuant(s)
 		return ref, err == nil, err
 	}
 	if strings.ContainsAny(s, `\`) || filepath.IsAbs(s) || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~") {
 		return Ref{}, false, nil
 	}
-	if _, err := os.Lstat(s); err == nil {
+	_, err = os.Lstat(s)
+	if id, _, _ := strings.Cut(s, "@"); err == nil || strings.Count(id, "/") != 1 {
 		return Ref{}, false, nil
 	}
-	id, _, _ := strings.Cut(s, "@")
-	if strings.Count(id, "/") != 1 {
-		return Ref{}, false, nil
+	ref, wrong := parseQuant(s)
+	switch {
+	case wrong != nil:
+		return Ref{}, false, nil // what is no reference is a path that does not exist
+	case errors.Is(err, fs.ErrPermission):
+		return Ref{}, false, fault.Wrap(fault.General, err, "whether %s is a folder here cannot be seen", s).
+			WithHint("let yourself read its parent folder; if the model on the hub is meant: %s", ref)
 	}
-	ref, err = ParseRef(s)
-	return ref, err == nil, nil // what is no reference is a path that does not exist
+	return ref, true, nil
+}
+
+// parseQuant is ParseRef for what may end in the name of a quantisation.
+func parseQuant(s string) (Ref, error) {
+	at := strings.LastIndexByte(s, ':')
+	if at < 0 || strings.HasPrefix(s[at:], "://") || !quantName.MatchString(s[at+1:]) {
+		return ParseRef(s)
+	}
+	r, err := ParseRef(s[:at])
+	if err == nil && r.Path != "" {
+		err = fault.New(fault.Usage, "%q names a file and a quantisation", s)
+	}
+	r.Quant = s[at+1:]
+	return r, err
 }
 
 // ParseRef reads [hf://]org/name[@rev]; with hf:// also a path behind it and the

@@ -54,6 +54,64 @@ func TestParseSource(t *testing.T) {
 	}
 }
 
+// TestParseQuant: a quantisation stands behind a model, and nothing else does.
+func TestParseQuant(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for s, want := range map[string][2]string{
+		"org/name:Q4_K_M":             {"hf://org/name", "Q4_K_M"},
+		"org/name@v1:q8_0":            {"hf://org/name@v1", "q8_0"},
+		"hf://org/name:UD-Q4_K_XL":    {"hf://org/name", "UD-Q4_K_XL"},
+		"hf://org/name@refs/pr/1:F16": {"hf://org/name@refs/pr/1", "F16"},
+	} {
+		ref, ok, err := ParseSource(s)
+		if err != nil || !ok || ref.String() != want[0] || ref.Quant != want[1] {
+			t.Errorf("%q: %+v %v %v", s, ref, ok, err)
+		}
+	}
+	for _, s := range []string{"org/name:", "org/name:a b", "org/name:../x", "name:Q4", "./org/name:Q4", "org/na:me/x"} {
+		if ref, ok, err := ParseSource(s); ok || err != nil {
+			t.Errorf("%q: %+v %v %v", s, ref, ok, err)
+		}
+	}
+	for _, s := range []string{"hf://org/name/x.gguf:Q4", "hf://org/name:/x"} {
+		if ref, ok, err := ParseSource(s); ok || fault.KindOf(err) != fault.Usage {
+			t.Errorf("%q: %+v %v %v", s, ref, ok, err)
+		}
+	}
+	if _, err := ParseRef("org/name:Q4_0"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("a target to push to: %v", err)
+	}
+}
+
+// TestParseSourceHidden: a folder that may not be looked at is not taken for one
+// that is not there.
+func TestParseSourceHidden(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll("org/name", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("org", 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod("org", 0o777)
+	if _, err := os.Lstat("org/name"); err == nil {
+		t.Skip("this user may look everywhere")
+	}
+	_, ok, err := ParseSource("org/name")
+	if ok || fault.KindOf(err) != fault.General || !strings.Contains(err.Error(), "org/name") || !strings.Contains(fault.HintOf(err), "hf://org/name") {
+		t.Errorf("%v, %v, %s", ok, err, fault.HintOf(err))
+	}
+	if _, ok, err := ParseSource("hf://org/name"); !ok || err != nil {
+		t.Errorf("an address: %v, %v", ok, err)
+	}
+	if err := os.WriteFile("file", nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := ParseSource("file/name"); !ok || err != nil {
+		t.Errorf("below a file is no folder: %v, %v", ok, err)
+	}
+}
+
 func FuzzParseRef(f *testing.F) {
 	for _, s := range []string{"org/name", "hf://org/name@rev/file", "hf://a@refs/pr/1/x", "hf://models/a/b", "a/b@c", "hf://a/b@c%2Fd/e"} {
 		f.Add(s)

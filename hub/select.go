@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -119,9 +120,16 @@ func (r *Repo) shards(ctx context.Context) ([]string, error) {
 }
 
 func (r *Repo) noShards() error {
+	if list, _ := r.models(); len(list) > 0 {
+		hint := choose(r.Ref, list[0])
+		if len(list) > 1 {
+			hint += fmt.Sprintf(", or its quantisation: %s:Q4_K_M", r.Ref.ID)
+		}
+		return fault.New(fault.Unsupported, "%s holds no safetensors, but %d in GGUF: %s", r.Ref.ID, len(list), r.choices(list)).WithHint("%s", hint)
+	}
 	for _, f := range r.Files {
 		switch ext := strings.ToLower(path.Ext(f.Path)); {
-		case ext == ".gguf" || ext == ".onnx":
+		case ext == ".onnx":
 			return fault.New(fault.Unsupported, "%s holds no safetensors, but %s", r.Ref.ID, f.Path).
 				WithHint("name the file: hf://%s/%s", r.Ref.ID, f.Path)
 		case slices.Contains(otherWeights, ext):

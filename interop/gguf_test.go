@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,7 @@ type ggufRow struct {
 
 	model, format, profile string
 	coverage               float64
+	narrowed               bool // sealed with options that keep still what the runtime rounds to fp16
 }
 
 // ggufSeals are pairs of an original and its seal, to be run.
@@ -40,12 +42,14 @@ type ggufSeals struct {
 	refused []ggufRow
 }
 
-// add seals a file; what a profile refuses is kept with the reason.
-func (g *ggufSeals) add(model, format, profile, src string) {
+// add seals a file; what a profile refuses is kept with the reason. options are
+// more of lock's.
+func (g *ggufSeals) add(model, format, profile, src string, options ...string) {
 	g.t.Helper()
-	out := filepath.Join(g.t.TempDir(), model+"-"+format+"-"+profile+".gguf")
-	r := ggufRow{model: model, format: format, profile: profile}
-	_, err := output(exec.CommandContext(g.t.Context(), g.s.command, "lock", src, out, "--profile", profile, "--key-file", g.s.key, "-q"))
+	out := filepath.Join(g.t.TempDir(), fmt.Sprintf("%s-%s-%s%d.gguf", model, format, profile, len(options)))
+	r := ggufRow{model: model, format: format, profile: strings.Join(append([]string{profile}, options...), " "), narrowed: len(options) > 0}
+	_, err := output(exec.CommandContext(g.t.Context(), g.s.command,
+		append([]string{"lock", src, out, "--profile", profile, "--key-file", g.s.key, "-q"}, options...)...))
 	if err != nil {
 		_, why, _ := strings.Cut(err.Error(), "error: ")
 		why, _, _ = strings.Cut(why, "\n")
@@ -82,7 +86,7 @@ func (g *ggufSeals) run(python string) []ggufRow {
 			g.t.Fatalf("%v in %q: %v", jerr, line, err)
 		}
 		was := g.rows[r.Sealed]
-		r.model, r.format, r.profile, r.coverage = was.model, was.format, was.profile, was.coverage
+		r.model, r.format, r.profile, r.coverage, r.narrowed = was.model, was.format, was.profile, was.coverage, was.narrowed
 		rows = append(rows, r)
 	}
 	if len(rows) == 0 || len(rows)%len(g.rows) != 0 {
@@ -94,12 +98,14 @@ func (g *ggufSeals) run(python string) []ggufRow {
 // tolerance is by how much logits may differ, relative to the largest: quantised
 // weights gave the same bits. Where a runtime rounds to fp16 what the original has
 // below fp16's normal range (keys and values; with F16 weights, activations), the
-// seal keeps other bits of it.
-func tolerance(format string) float64 {
-	switch format {
-	case "F16":
+// seal keeps other bits of it, unless it leaves that where it is.
+func (r ggufRow) tolerance() float64 {
+	switch {
+	case r.narrowed:
+		return 0
+	case r.format == "F16":
 		return 1e-3
-	case "F32", "BF16":
+	case r.format == "F32" || r.format == "BF16":
 		return 1e-5
 	}
 	return 0
@@ -109,7 +115,7 @@ func (g *ggufSeals) judge(rows []ggufRow) {
 	g.t.Helper()
 	for _, r := range rows {
 		g.t.Logf("%s, %s %s %s: identical %v, %g of %g, rerun %g", r.Runtime, r.model, r.format, r.profile, r.Identical, r.Difference, r.Largest, r.Rerun)
-		if r.Error != "" || !r.Same || r.Difference > tolerance(r.format)*r.Largest {
+		if r.Error != "" || !r.Same || r.Difference > r.tolerance()*r.Largest {
 			g.t.Errorf("%+v", r)
 		}
 	}
@@ -142,7 +148,7 @@ func TestGGUFRuntimes(t *testing.T) {
 			t.Errorf("%s: other logits in %s", r.format, r.Runtime)
 		}
 	}
-	ggufReport(t, rows)
+	writeRuntimes(t, "gguf-transformers", ggufTable(rows))
 }
 
 // ggufFormats are what llama.cpp's quantiser makes of a small model; those of
@@ -150,6 +156,8 @@ func TestGGUFRuntimes(t *testing.T) {
 var (
 	ggufFormats = []string{"F32", "BF16", "F16", "Q8_0", "Q4_0"}
 	ggufWide    = append(ggufFormats, "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ3_S", "IQ4_NL", "IQ4_XS", "MXFP4", "TQ1_0", "TQ2_0")
+	// ggufImportant need an importance matrix. IQ2_S is mostly IQ2_XS; IQ2_M and IQ3_XXS have the type IQ2_S.
+	ggufImportant = []string{"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS"}
 )
 
 // TestLlamaCpp: llama.cpp itself gives the same tokens and logits for files that
@@ -187,9 +195,20 @@ func TestLlamaCpp(t *testing.T) {
 		if model == "wide" {
 			formats = ggufWide
 		}
-		run(python, append([]string{"gguf_quantise.py", filepath.Join(dir, model+".gguf"), made}, formats...)...)
+		file := filepath.Join(dir, model+".gguf")
+		run(python, append([]string{"gguf_quantise.py", file, made}, formats...)...)
+		if model == "wide" {
+			run(python, append([]string{"gguf_quantise.py", "--importance", filepath.Join(dir, model, "importance.json"), file, made}, ggufImportant...)...)
+			formats = slices.Concat(formats, ggufImportant)
+		}
 		for _, f := range formats {
 			g.add(model, f, "portable", filepath.Join(made, f+".gguf"))
+			if f == "F32" {
+				g.add(model, f, "portable", filepath.Join(made, f+".gguf"), "--exclude", "vo", "--exclude", "qk")
+			}
+			if f == "F16" && model != "llama-tied" { // a tied head's input moves with the residual stream
+				g.add(model, f, "portable", filepath.Join(made, f+".gguf"), "--include", "residual")
+			}
 			if model == "wide" {
 				g.add(model, f, "strong", filepath.Join(made, f+".gguf"))
 				g.add(model, f, "max", filepath.Join(made, f+".gguf"))
@@ -203,43 +222,27 @@ func TestLlamaCpp(t *testing.T) {
 			t.Errorf("%s %s is refused: %s", f, r.profile, r.Error)
 		}
 	}
-	ggufReport(t, append(rows, g.refused...))
+	writeRuntimes(t, "gguf-llama.cpp", ggufTable(append(rows, g.refused...)))
 }
 
-// ggufReport adds rows to the second table of docs/runtimes.md.
-func ggufReport(t *testing.T, rows []ggufRow) {
-	t.Helper()
-	path := os.Getenv("GGUF_REPORT")
-	if path == "" {
-		return
-	}
+// ggufTable is a table of docs/runtimes.md.
+func ggufTable(rows []ggufRow) string {
 	var b strings.Builder
-	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		b.WriteString("| Runtime | Model | Format | Profile | Coverage | Logits | Greedy tokens | Two runs of the original |\n|---|---|---|---|---|---|---|---|\n")
-	}
+	b.WriteString("| Runtime | Model | Format | Profile | Coverage | Logits | Greedy tokens | Two runs of the original |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range rows {
 		if r.Runtime == "" {
-			fmt.Fprintf(&b, "| | %s | %s | %s | refused: %s | | | |\n", r.model, r.format, r.profile, strings.ReplaceAll(r.Error, "|", "/"))
+			fmt.Fprintf(&b, "| | %s | %s | %s | refused: %s | | | |\n", r.model, r.format, r.profile, cell(r.Error))
 			continue
 		}
-		logits, tokens, rerun := "identical", "the same", "identical"
-		if !r.Identical {
-			logits = fmt.Sprintf("differ by %.2g of %.2g", r.Difference, r.Largest)
-		}
+		tokens, rerun := "the same", "identical"
 		if !r.Same {
 			tokens = "others"
 		}
 		if r.Rerun != 0 {
 			rerun = fmt.Sprintf("differ by %.2g", r.Rerun)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.1f%% | %s | %s | %s |\n", r.Runtime, r.model, r.format, r.profile, 100*r.coverage, logits, tokens, rerun)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.1f%% | %s | %s | %s |\n", r.Runtime, r.model, r.format, r.profile, 100*r.coverage,
+			likeness(r.Identical, r.Difference, r.Largest), tokens, rerun)
 	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(b.String()); err != nil {
-		t.Fatal(err)
-	}
+	return b.String()
 }

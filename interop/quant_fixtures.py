@@ -2,11 +2,11 @@
 
     python quant_fixtures.py OUT [NAME ...]
 
-OUT/NAME holds a one-layer model as the quantiser's own writer saves it where that runs on a CPU (bitsandbytes through
-transformers, compressed-tensors), else as the format's documentation and its loader in transformers lay it out
-(GPTQ, AWQ, MLX, fine-grained FP8, MXFP4 and NVFP4 need a GPU or another framework to write). The latter are marked
-"by layout" below. OUT/NAME/dequantised.json holds the SHA-256 of every weight, dequantised to fp32
-by PyTorch's own arithmetic, which the Go dequantisers must reproduce bit for bit.
+OUT/NAME holds a one-layer model as the quantiser's own writer saves it (bitsandbytes through transformers,
+compressed-tensors; quant_writers.py has those of GPTQModel, MLX-LM and ModelOpt), else as the format's documentation and
+its loader in transformers lay it out: fine-grained FP8 and MXFP4 need a GPU to write, and no tool writes NVFP4 with room
+above its largest scale. The latter are marked "by layout" below. OUT/NAME/dequantised.json holds the SHA-256 of every
+weight, dequantised to fp32 by PyTorch's own arithmetic, which the Go dequantisers must reproduce bit for bit.
 """
 
 import argparse
@@ -111,82 +111,6 @@ def by_layout(folder, build, extra, convert, dtype=torch.bfloat16):
     reference(folder, out)
 
 
-def pack(q, bits, dim):
-    """Pack codes along dim into int32, the first in the lowest bits."""
-    per = 32 // bits
-    q = q.movedim(dim, -1).long()
-    words = (q.reshape(*q.shape[:-1], -1, per) << (torch.arange(per) * bits)).sum(-1)
-    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32).movedim(-1, dim)
-
-
-def gptq(folder, order=False, version=1, group=32, bits=4):
-    """By layout: AutoGPTQ's QuantLinear.pack; order: act-order, columns in groups by a permutation."""
-    top = 2**bits - 1
-
-    def convert(name, w):
-        out, inner = w.shape
-        g = torch.Generator().manual_seed(len(name))
-        idx = torch.arange(inner) // group
-        if order:
-            idx = idx[torch.randperm(inner, generator=g)]
-        n = inner // group
-        lo = torch.stack([w[:, idx == k].amin(1) for k in range(n)])  # [groups, out]
-        hi = torch.stack([w[:, idx == k].amax(1) for k in range(n)])
-        scale = ((hi - lo) / top).half()
-        zero = torch.round(-lo / scale.float()).clamp(1, top)
-        s, z = scale.float()[idx].T, zero[idx].T
-        q = (torch.round(w / s) + z).clamp(0, top)
-        stored = {
-            ".qweight": pack(q.T, bits, 0), ".qzeros": pack(zero - int(version == 1), bits, 1), ".scales": scale,
-            ".g_idx": idx.to(torch.int32),
-        }  # fmt: skip
-        return stored, (q - z) * s
-
-    by_layout(folder, llama, {"quantization_config": {
-        "quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": order, "sym": False,
-        "checkpoint_format": "gptq" if version == 1 else "gptq_v2",
-    }}, convert)  # fmt: skip
-
-
-def awq(folder, group=32):
-    """By layout: AutoAWQ's WQLinear_GEMM."""
-    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
-
-    def convert(_, w):
-        out, inner = w.shape
-        x = w.view(out, -1, group)
-        scale = ((x.amax(2) - x.amin(2)) / 15).half()
-        zero = torch.round(-x.amin(2) / scale.float()).clamp(0, 15)
-        s, z = (v.float().repeat_interleave(group, 1) for v in (scale, zero))
-        q = (torch.round(w / s) + z).clamp(0, 15)
-        swap = lambda t: t.reshape(t.shape[0], -1, 8)[:, :, order].reshape(t.shape)  # noqa: E731
-        stored = {".qweight": pack(swap(q.T), 4, 1), ".qzeros": pack(swap(zero.T), 4, 1), ".scales": scale.T}
-        return stored, (q - z) * s
-
-    by_layout(folder, llama, {"quantization_config": {
-        "quant_method": "awq", "bits": 4, "group_size": group, "version": "gemm", "zero_point": True,
-    }}, convert)  # fmt: skip
-
-
-def mlx(folder, bits=4, group=64, dtype=torch.bfloat16):
-    """By layout: mx.quantize, affine."""
-    top = 2**bits - 1
-
-    def convert(_, w):
-        out, inner = w.shape
-        x = w.view(out, -1, group)
-        scale = ((x.amax(2) - x.amin(2)) / top).to(dtype)
-        bias = x.amin(2).to(dtype)
-        s, b = (v.float().repeat_interleave(group, 1) for v in (scale, bias))
-        q = torch.round((w - b) / s).clamp(0, top).long()
-        stream = (q[..., None] >> torch.arange(bits) & 1).reshape(out, -1, 32)
-        words = (stream << torch.arange(32)).sum(-1)
-        stored = {".weight": words.to(torch.uint32), ".scales": scale, ".biases": bias}
-        return stored, q.float() * s + b
-
-    by_layout(folder, llama, {"quantization": {"group_size": group, "bits": bits, "mode": "affine"}}, convert)
-
-
 def fp8(folder, block=(64, 64)):
     """By layout: transformers' FineGrainedFP8 (DeepSeek-V3)."""
 
@@ -228,9 +152,9 @@ def mxfp4(folder):
     reference(folder, out)
 
 
-def nvfp4(folder, top=448.0):
-    """By layout: modelopt's export, weights only. top: the largest block scale; the tool's is 448, which leaves no room
-    upwards."""
+def nvfp4(folder, top):
+    """By layout: modelopt's export, weights only. top: the largest block scale; the tool's own is 448, which leaves no
+    room upwards."""
 
     def convert(_, w):
         x = w.view(w.shape[0], -1, 16)
@@ -249,7 +173,7 @@ def compressed(folder, weights, activations=None, layout="pack-quantized"):
     """Written by compressed-tensors itself, with scales from minimum and maximum."""
     from compressed_tensors.compressors import ModelCompressor
     from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme, apply_quantization_config
-    from compressed_tensors.quantization.utils import calculate_qparams
+    from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 
     model = llama()
     args = QuantizationArgs(**weights)
@@ -261,7 +185,8 @@ def compressed(folder, weights, activations=None, layout="pack-quantized"):
         if not hasattr(module, "weight_scale"):
             continue
         w = module.weight.data.float()
-        if args.strategy == "group":
+        top = None
+        if args.strategy in ("group", "tensor_group"):
             x = w.view(w.shape[0], -1, args.group_size)
             lo, hi = x.amin(-1), x.amax(-1)
         elif args.strategy == "channel":
@@ -272,7 +197,10 @@ def compressed(folder, weights, activations=None, layout="pack-quantized"):
             lo, hi = x.amin((1, 3)), x.amax((1, 3))
         else:
             lo, hi = w.min().view(1), w.max().view(1)
-        scale, zero = calculate_qparams(lo, hi, args)
+        if args.strategy == "tensor_group":
+            top = generate_gparam(w.min(), w.max())
+            module.weight_global_scale.data.copy_(top)
+        scale, zero = calculate_qparams(lo, hi, args, top)
         module.weight_scale.data.copy_(scale.reshape(module.weight_scale.shape))
         if getattr(module, "weight_zero_point", None) is not None:
             module.weight_zero_point.data.copy_(zero.reshape(module.weight_zero_point.shape))
@@ -291,6 +219,12 @@ def compressed(folder, weights, activations=None, layout="pack-quantized"):
 def decompress(state, name, args):
     """Codes times scales in fp32."""
     scale = state[name + ".weight_scale"].float()
+    if name + ".weight_global_scale" in state:
+        from compressed_tensors.compressors.nvfp4 import unpack_fp4_from_uint8
+
+        packed = state[name + ".weight_packed"]
+        q = unpack_fp4_from_uint8(packed, packed.shape[0], 2 * packed.shape[1], torch.float32)
+        return q * (scale / state[name + ".weight_global_scale"]).repeat_interleave(args.group_size, 1)
     zero = state.get(name + ".weight_zero_point")
     if name + ".weight_packed" in state:
         from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
@@ -310,6 +244,7 @@ def decompress(state, name, args):
 
 INT = {"type": "int", "symmetric": True}
 FLOAT = {"type": "float", "symmetric": True, "num_bits": 8}
+NVFP4 = {"type": "float", "symmetric": True, "num_bits": 4, "strategy": "tensor_group", "group_size": 16, "scale_dtype": torch.float8_e4m3fn}
 STATIC = {"strategy": "tensor", "dynamic": False, "symmetric": True, "num_bits": 8}
 TOKEN = {"strategy": "token", "dynamic": True, "symmetric": True, "num_bits": 8}
 
@@ -318,16 +253,9 @@ FIXTURES = {
     "fp4": lambda f: bitsandbytes(f, True, "fp4"),
     "nf4-double": lambda f: bitsandbytes(f, True, "nf4", True),
     "int8": lambda f: bitsandbytes(f, False),
-    "gptq": gptq,
-    "gptq-order": lambda f: gptq(f, order=True),
-    "gptq-v2-int8": lambda f: gptq(f, version=2, bits=8),
-    "awq": awq,
-    "mlx": mlx,
-    "mlx-int6": lambda f: mlx(f, 6, 32, torch.float16),
     "fp8": fp8,
     "fp8-partial": lambda f: fp8(f, (96, 64)),
     "mxfp4": mxfp4,
-    "nvfp4": nvfp4,
     "nvfp4-room": lambda f: nvfp4(f, 7.0),
     "ct-int4-group": lambda f: compressed(f, INT | {"num_bits": 4, "strategy": "group", "group_size": 32}),
     "ct-int4-zero": lambda f: compressed(f, INT | {"num_bits": 4, "strategy": "group", "group_size": 32, "symmetric": False}),
@@ -338,6 +266,7 @@ FIXTURES = {
     "ct-w8a8-static": lambda f: compressed(f, INT | {"num_bits": 8, "strategy": "channel"}, STATIC | {"type": "int"}, "int-quantized"),
     "ct-fp8-tensor": lambda f: compressed(f, FLOAT | {"strategy": "tensor"}, TOKEN | {"type": "float"}, "float-quantized"),
     "ct-fp8-block": lambda f: compressed(f, FLOAT | {"strategy": "block", "block_structure": [64, 64]}, None, "float-quantized"),
+    "ct-nvfp4": lambda f: compressed(f, NVFP4, None, "nvfp4-pack-quantized"),
 }
 
 

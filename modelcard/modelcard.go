@@ -13,10 +13,6 @@ import (
 // Name is the model card's file name.
 const Name = "README.md"
 
-// EditedHint tells what to do about a card that was edited after sealing: every
-// byte of it is recorded, and unlock must give the author's back.
-const EditedHint = "the model card was edited after sealing: put back the one that lock wrote (on a hub it stands in the repository's history), and keep the edits for the unlocked model"
-
 // MaxSize bounds a card that is amended, in bytes.
 const MaxSize = 16 << 20
 
@@ -109,7 +105,7 @@ func (e *ending) add(section string) change {
 		if n > 0 && e.card[n-1] != '\n' {
 			before = e.eol
 		}
-		if open := openFence(e.card[e.body:]); open != "" {
+		if open := leftOpen(e.card[e.body:]); open != "" {
 			before += open + e.eol
 		}
 	}

@@ -117,6 +117,19 @@ func TestMarks(t *testing.T) {
 		{"no code in a list", "- ```sh\n  a\n  ```\nb\n", "- ```sh\n  a\n  ```\nb\n\n" + sec + "\n"},
 		{"deep code in a list", "10. a\n\n    ```\n    " + SealBegin + "\n    ```\n", "10. a\n\n    ```\n    " + SealBegin + "\n    ```\n\n" + sec + "\n"},
 		{"open code in a list", "- a\n  ```\n  b\n", "- a\n  ```\n  b\n\n" + sec + "\n"},
+		{"open HTML", "<pre>\na\n", "<pre>\na\n</pre>\n\n" + sec + "\n"},
+		{"open script", "a\n<SCRIPT type=x>\n\nb\n", "a\n<SCRIPT type=x>\n\nb\n</script>\n\n" + sec + "\n"},
+		{"open comment", "a\n<!-- to do\n\n## b\n", "a\n<!-- to do\n\n## b\n-->\n\n" + sec + "\n"},
+		{"open instruction", "<?php\n", "<?php\n?>\n\n" + sec + "\n"},
+		{"open declaration", "<!DOCTYPE x\n\n", "<!DOCTYPE x\n\n>\n\n" + sec + "\n"},
+		{"open character data", "<![CDATA[\n>\n", "<![CDATA[\n>\n]]>\n\n" + sec + "\n"},
+		{"code in HTML", "<pre>\n```\n</pre>\n", "<pre>\n```\n</pre>\n\n" + sec + "\n"},
+		{"HTML in code", "```\n<pre>\n```\n", "```\n<pre>\n```\n\n" + sec + "\n"},
+		{"HTML that ends", "<pre>a</pre>\n<!-- b -->\n<!-->\n<!x>\n", "<pre>a</pre>\n<!-- b -->\n<!-->\n<!x>\n\n" + sec + "\n"},
+		{"other tags", "<prefix>\n<div>\na <!-- b\n    <pre>\n", "<prefix>\n<div>\na <!-- b\n    <pre>\n\n" + sec + "\n"},
+		{"open HTML in a list", "- <pre>\n  a\n", "- <pre>\n  a\n\n" + sec + "\n"},
+		{"quoted in HTML", "<pre>\n" + old + "\n</pre>\n", "<pre>\n" + old + "\n</pre>\n\n" + sec + "\n"},
+		{"in an open comment", "<!-- a\n" + old + "\nb\n", "<!-- a\n" + sec + "\nb\n"},
 		{"rule, not a list", "---\n~~~\n" + old + "\n", "---\n~~~\n" + old + "\n~~~\n\n" + sec + "\n"},
 		{"lost end", SealBegin + "\nprecious\n", SealBegin + "\nprecious\n\n" + sec + "\n"},
 		{"lost end before a pair", SealBegin + "\nprecious\n" + old + "\n", SealBegin + "\nprecious\n" + sec + "\n"},
@@ -171,7 +184,7 @@ func revert(t rapid.TB, r Result) []byte {
 // the card; front matter that is valid stays so, and keeps what it said.
 func TestAmendProperties(t *testing.T) {
 	line := rapid.SampledFrom([]string{"", "# Model", "---", "--- ", "...", "text " + SealBegin, SealBegin, SealEnd, ArenaBegin + " ", ArenaEnd, " " + SealEnd,
-		"```", "```yaml", "~~~~", "   ```", "1. ```sh", "-", "\t- ~~~", "| a |", "é\r", "\xc3", "\ufeff", "tags:", "tags: [a, b]", "tags: []", "- a", "  - b # c", "base_model: a/b", "license: mit",
+		"```", "```yaml", "~~~~", "<pre>", "</pre>", "<!-- a", "-->", "- <style>", "<?x", "<!A", "<![CDATA[", ">", "]]>", "   ```", "1. ```sh", "-", "\t- ~~~", "| a |", "é\r", "\xc3", "\ufeff", "tags:", "tags: [a, b]", "tags: []", "- a", "  - b # c", "base_model: a/b", "license: mit",
 		"x: |", "  y", "x: &a [c]", "tags: *a", "# comment", "'tags': [", "]", "\u2028", "a: \u0085b", "? k", ": v", "!!set", "%YAML 1.1", "\t"})
 	text := rapid.Custom(func(t *rapid.T) []byte {
 		eol := rapid.SampledFrom([]string{"\n", "\n", "\r\n", "\r"}).Draw(t, "eol")

@@ -147,5 +147,5 @@ func writeCommands(b *strings.Builder, m *manifest.Manifest) {
 	if m.Method != static {
 		b.WriteString(" --key-file seal.key   # or --identity FILE, or a passphrase")
 	}
-	b.WriteString("\n```\n\nThis page is part of the record: once it is edited, both commands fail until it is put back.\n")
+	b.WriteString("\n```\n\nWhat people add to this page outside of this section is kept by `unlock`, which takes the section out.\n")
 }

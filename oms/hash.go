@@ -3,25 +3,22 @@ package oms
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/sha256x2"
 )
 
 // HashOptions say how a model is read.
 type HashOptions struct {
 	Ignore        []string // files and folders, relative to the model, to leave out
 	AllowSymlinks bool     // follow symbolic links to files
-	Workers       int      // files read at once; 0: as many as there are processors
+	Workers       int      // processors that are busy, each with two files at once; 0: all
 	Progress      Progress
 }
 
@@ -82,103 +79,71 @@ func hashAll(ctx context.Context, list []piece, workers int, p Progress) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
-	for _, it := range order {
-		if gctx.Err() != nil {
-			break
-		}
-		g.Go(func() error { return it.hash(gctx, p) })
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return fault.Wrap(fault.Interrupted, err, "hashing")
-	}
-	return nil
-}
-
-// hash reads the piece and demands that the file is the one that was listed.
-func (p *piece) hash(ctx context.Context, progress Progress) error {
-	f, err := os.Open(p.path)
-	if err != nil {
-		return fault.Wrap(fault.General, err, "hashing")
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fault.Wrap(fault.General, err, "hashing")
-	}
-	if !os.SameFile(info, p.info) || info.Size() != p.info.Size() {
-		return p.changed()
-	}
-	h := sha256.New()
-	n, err := stream(ctx, io.NewSectionReader(f, p.start, p.end-p.start), func(b []byte) {
-		h.Write(b)
-		progress.Add(int64(len(b)))
-	})
+	sums, err := sha256x2.Sums(ctx, len(order), workers, func(i int) (io.ReadCloser, error) { return order[i].open(p) })
 	switch {
 	case ctx.Err() != nil:
 		return fault.Wrap(fault.Interrupted, ctx.Err(), "hashing")
 	case err != nil:
-		return fault.Wrap(fault.General, err, "hashing %s", p.path)
-	case n != p.end-p.start:
-		return p.changed()
+		return err
 	}
-	// A file that grew behind what was read is another one, too.
-	if info, err = f.Stat(); err != nil || info.Size() != p.info.Size() {
-		return p.changed()
+	for i, it := range order {
+		it.sum = sums[i]
 	}
-	p.sum = Digest(h.Sum(nil))
 	return nil
+}
+
+// open demands that the file is the one that was listed.
+func (p *piece) open(progress Progress) (io.ReadCloser, error) {
+	f, err := os.Open(p.path)
+	if err != nil {
+		return nil, fault.Wrap(fault.General, err, "hashing")
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		err = fault.Wrap(fault.General, err, "hashing")
+	case !p.same(info):
+		err = p.changed()
+	default:
+		return &pieceReader{f, p, p.start, progress}, nil
+	}
+	f.Close()
+	return nil, err
+}
+
+func (p *piece) same(info os.FileInfo) bool {
+	return os.SameFile(info, p.info) && info.Size() == p.info.Size()
+}
+
+// pieceReader reads a piece of a file that must not change meanwhile.
+type pieceReader struct {
+	*os.File
+	p        *piece
+	off      int64
+	progress Progress
+}
+
+// Read reads on.
+func (r *pieceReader) Read(b []byte) (int, error) {
+	if r.off == r.p.end {
+		// A file that grew behind what was read is another one, too.
+		if info, err := r.Stat(); err != nil || !r.p.same(info) {
+			return 0, r.p.changed()
+		}
+		return 0, io.EOF
+	}
+	n, err := r.ReadAt(b[:min(int64(len(b)), r.p.end-r.off)], r.off)
+	r.off += int64(n)
+	r.progress.Add(int64(n))
+	switch {
+	case errors.Is(err, io.EOF):
+		return n, r.p.changed()
+	case err != nil:
+		return n, fault.Wrap(fault.General, err, "hashing %s", r.p.path)
+	}
+	return n, nil
 }
 
 func (p *piece) changed() error {
 	return fault.New(fault.Mismatch, "%s changes while it is read", p.path).WithHint("let whatever writes it finish, then start again")
-}
-
-const chunk = 1 << 20
-
-var chunks = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
-
-// stream reads r to its end, one chunk ahead of what use works on.
-func stream(ctx context.Context, r io.Reader, use func([]byte)) (int64, error) {
-	type part struct {
-		buf *[]byte
-		n   int
-		err error
-	}
-	next := make(chan part, 1)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		defer close(next)
-		for {
-			b := chunks.Get().(*[]byte)
-			n, err := io.ReadFull(r, *b)
-			select {
-			case next <- part{b, n, err}:
-			case <-done:
-				chunks.Put(b)
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var total int64
-	for p := range next {
-		use((*p.buf)[:p.n])
-		chunks.Put(p.buf)
-		total += int64(p.n)
-		if p.err != nil && !errors.Is(p.err, io.EOF) && !errors.Is(p.err, io.ErrUnexpectedEOF) {
-			return total, p.err
-		}
-		if ctx.Err() != nil {
-			return total, ctx.Err()
-		}
-	}
-	return total, nil
 }

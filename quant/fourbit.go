@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -76,8 +77,8 @@ func modelopt(t *tensors, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return err
 	}
-	if c.Algo != "NVFP4" && c.Algo != "FP8" {
-		return fmt.Errorf("quant_algo %q; NVFP4 and FP8 are known", c.Algo)
+	if !slices.Contains([]string{"NVFP4", "W4A16_NVFP4", "FP8"}, c.Algo) { // W4A16: without scales of the input
+		return fmt.Errorf("quant_algo %q; NVFP4, W4A16_NVFP4 and FP8 are known", c.Algo)
 	}
 	for _, base := range t.bases(".weight_scale") {
 		var err error

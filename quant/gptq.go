@@ -110,7 +110,7 @@ func (t *tensors) transposed(base, format string, bitsOf, offset int, order []in
 		return err
 	}
 	w.Parts = []gauge.Partition{{Axis: 1, Block: in / groups, Of: group}}
-	w.Scales = []Scale{{Tensor: scale.Name, View: []int{groups, out}, Axis: []int{1, 0}, High: magnitude(1<<bitsOf + offset)}}
+	w.Scales = []Scale{{Tensor: scale.Name, View: []int{groups, out}, Axis: []int{1, 0}, High: magnitude(1<<bitsOf + offset), Half: true}}
 	r := transposedRows{codes, zeros, scale, bitsOf, offset, order, group, in, out, groups}
 	w.rows = r.read
 	t.found = append(t.found, w)

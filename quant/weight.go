@@ -46,6 +46,8 @@ type Scale struct {
 	// High and Low bound the magnitude of what a scale of 1 stands for, as log2:
 	// 2^Low ≤ |code| ≤ 2^High for every code but zero.
 	High, Low int
+	// Half: runtimes hold the scale in fp16, whatever type the file has it in.
+	Half bool
 }
 
 // Source gives stored tensors' bytes, as checkpoint.Checkpoint does.

@@ -234,25 +234,14 @@ func (p piece) observe(leaked, original *weights) (*observation, error) {
 // infinity for zero, not a number for what is infinite or none.
 func (o *observation) read(w *weights) ([]float32, error) {
 	r, _ := w.find(o.name, o.shape)
-	out := make([]float32, 0, len(o.rows)*len(o.cols))
-	buf := make([]float32, sampleRun*r.width)
-	for rows := o.rows; len(rows) > 0; {
-		n := 1
-		for n < min(len(rows), sampleRun) && rows[n] == rows[0]+n {
-			n++
-		}
-		if err := r.rows(rows[0], n, buf[:n*r.width]); err != nil {
-			return nil, fault.Wrap(fault.KindOf(err), err, "reading %s", o.name)
-		}
-		for k := range n {
-			row := buf[k*r.width:]
-			for _, j := range o.cols {
-				out = append(out, logOf(row[j]))
-			}
-		}
-		rows = rows[n:]
+	x, err := r.read(o.rows, o.cols)
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), err, "reading %s", o.name)
 	}
-	return out, nil
+	for i, v := range x {
+		x[i] = logOf(v)
+	}
+	return x, nil
 }
 
 // logOf is the base-2 logarithm of a number's magnitude.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,56 @@ func TestFamilies(t *testing.T) {
 		if r := c.trace(t, dir, dir); len(r.Matches) > 0 {
 			t.Errorf("%s: the original is taken for the copy of %+v", f, r.Matches)
 		}
+	}
+}
+
+// TestConverted: copies of every family that GGUF has are told after they were
+// converted, with the converter's names, orders and layouts, and nothing else is.
+func TestConverted(t *testing.T) {
+	files, err := filepath.Glob("../arch/testdata/gguf/*.gguf")
+	if err != nil || len(files) < 25 {
+		t.Fatalf("%d fixtures, %v", len(files), err)
+	}
+	// Some fixtures are too small for the usual certainty.
+	few := map[string]bool{"llama-mqa": true, "falcon7b": true, "falcon40b": true, "gemma3": true, "olmo2": true, "starcoder2": true}
+	for i, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".gguf")
+		if strings.Contains(name, "-rope-") {
+			continue // the same weights
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hub := filepath.Join("..", "arch", "testdata", name)
+			c := lock(t, hub, neuroseal.LockOptions{Profile: seal.Strong}, 2+leaker)
+			m, err := tracetest.Load(c.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaked := filepath.Join(t.TempDir(), "leaked.gguf")
+			left, err := m.WriteGGUF(file, leaked)
+			if err != nil || 2*left > len(m.Tensors) {
+				t.Fatalf("%d of %d weights are stored otherwise, %v", left, len(m.Tensors), err)
+			}
+			o := trace.Options{Leaked: leaked, Original: hub, Registry: c.registry}
+			if few[name] {
+				o.Alpha = 0.05
+			}
+			r, err := trace.Trace(context.Background(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Matches) != 1 || r.Matches[0].Label != label(leaker) || r.Matches[0].Agreeing != r.Matches[0].Classes {
+				t.Errorf("%s: %+v, next %+v", r.Verdict, r.Matches, r.Next)
+			}
+			if r := c.trace(t, file, hub); len(r.Matches) > 0 {
+				t.Errorf("the original is taken for the copy of %+v", r.Matches)
+			}
+			other := files[(i+len(files)/2)%len(files)]
+			r, err = trace.Trace(context.Background(), trace.Options{Leaked: other, Registry: c.registry})
+			if err == nil && len(r.Matches) > 0 || err != nil && fault.KindOf(err) != fault.Unsupported {
+				t.Errorf("%s: %+v, %v", other, r, err)
+			}
+		})
 	}
 }
 

@@ -1,9 +1,9 @@
 package trace
 
 import (
-	"fmt"
 	"slices"
 
+	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/dtype"
@@ -15,10 +15,10 @@ import (
 // weights shows a checkpoint of any format as numbers, by the names that a
 // seal's plan has for them.
 type weights struct {
-	path    string
-	ck      *checkpoint.Checkpoint
-	quant   *quant.Set           // quantised weights; nil: none
-	aliases map[string]ggufAlias // the Hub's names of a GGUF's tensors
+	path  string
+	ck    *checkpoint.Checkpoint
+	quant *quant.Set  // quantised weights; nil: none
+	hub   *hubWeights // the Hub's names of a GGUF's weights; nil: it is none
 }
 
 // openWeights opens a folder or file of safetensors, quantised or not, a GGUF,
@@ -55,7 +55,7 @@ func (w *weights) openGGUF() error {
 		return err
 	}
 	defer m.Close()
-	w.aliases = aliasesOf(m)
+	w.hub = hubWeightsOf(arch.GGUFWeights(m))
 	w.ck, err = m.Checkpoint()
 	return err
 }
@@ -65,10 +65,7 @@ func (w *weights) Close() error { return w.ck.Close() }
 // find tells how a plan's tensor of a given shape can be read; ok is false if it
 // cannot.
 func (w *weights) find(name string, shape []int) (r reader, ok bool) {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
+	n := elements(shape)
 	if n == 0 || len(shape) == 0 {
 		return r, false
 	}
@@ -77,48 +74,80 @@ func (w *weights) find(name string, shape []int) (r reader, ok bool) {
 		r.quantised = q
 		return r, slices.Equal(q.Shape, shape)
 	}
-	stored := name
-	if a, alias := w.aliases[name]; alias {
-		stored, r.first, r.dim = a.stored, a.part*n, a.pairs
-		if t, ok := w.ck.Tensor(stored); !ok || t.Elements() != int64(n)*int64(a.parts) {
-			return r, false
-		}
-		if a.pairs > 0 && n/r.width%a.pairs != 0 {
-			return r, false
-		}
+	if h, there := w.hub.weight(name); there {
+		r.row = h.Row
+		return r, elements(h.Shape) == n && h.Shape[len(h.Shape)-1] == r.width && r.reaches(0) && r.reaches(n/r.width-1)
 	}
 	var there bool
-	if r.t, there = w.ck.Tensor(stored); !there || !r.t.Scalable() {
-		return r, false
-	}
-	if stored == name && r.t.Elements() != int64(n) {
+	if r.t, there = w.ck.Tensor(name); !there || !r.t.Scalable() || r.t.Elements() != int64(n) {
 		return r, false
 	}
 	// A plan may see a tensor of scales with more axes than it is stored with.
-	plain := slices.Equal(r.t.Shape, shape)
-	if !plain && stored == name && r.t.Format != nil {
-		return r, false
-	}
 	if r.t.Format != nil {
-		elements, _ := r.t.Format.Block()
-		return r, r.width%elements == 0
+		return r, slices.Equal(r.t.Shape, shape) && whole(r.t, r.width)
 	}
 	return r, true
 }
 
-// reader reads the rows of a weight's last axis.
+// whole reports whether rows of so many elements are whole blocks.
+func whole(t checkpoint.Tensor, width int) bool {
+	if t.Format == nil {
+		return true
+	}
+	n, _ := t.Format.Block()
+	return width%n == 0
+}
+
+func elements(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
+// reader reads a weight by the rows of its last axis, which are counted over all
+// leading ones.
 type reader struct {
 	w         *weights
 	width     int
 	quantised *quant.Weight
 	t         checkpoint.Tensor
-	first     int // element at which it begins in the stored tensor
-	dim       int // width of heads whose rotary pairs stand side by side; 0: they do not
+	row       func(i int) arch.GGUFRow // where a GGUF has them; nil: in t, in order
 }
 
-// rows reads n rows of the last axis, counted over all leading axes, from row
-// first on into dst.
-func (r reader) rows(first, n int, dst []float32) error {
+// read returns the elements in some rows and columns, row by row.
+func (r reader) read(rows, cols []int) ([]float32, error) {
+	if r.row != nil {
+		return r.gather(rows, cols)
+	}
+	out := make([]float32, 0, len(rows)*len(cols))
+	buf := make([]float32, sampleRun*r.width)
+	for len(rows) > 0 {
+		n := 1
+		for n < min(len(rows), sampleRun) && rows[n] == rows[0]+n {
+			n++
+		}
+		if err := r.neighbours(rows[0], buf[:n*r.width]); err != nil {
+			return nil, err
+		}
+		for k := range n {
+			out = pick(out, buf[k*r.width:], cols)
+		}
+		rows = rows[n:]
+	}
+	return out, nil
+}
+
+func pick(out, row []float32, cols []int) []float32 {
+	for _, j := range cols {
+		out = append(out, row[j])
+	}
+	return out
+}
+
+// neighbours fills dst with rows from first on.
+func (r reader) neighbours(first int, dst []float32) error {
 	if r.quantised != nil {
 		p := make([]byte, 4*len(dst))
 		if err := r.quantised.Read(r.w.ck, p, 4*int64(first)*int64(r.width)); err != nil {
@@ -127,36 +156,26 @@ func (r reader) rows(first, n int, dst []float32) error {
 		dtype.ToFloat32(dtype.F32, dst, p)
 		return nil
 	}
-	for k := range n {
-		if err := r.row(first+k, dst[k*r.width:(k+1)*r.width]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.w.stored(r.t, int64(first)*int64(r.width), dst)
 }
 
-// row reads one row of a tensor that is stored by rows.
-func (r reader) row(i int, dst []float32) error {
-	if d := r.dim; d > 0 {
-		head, at := i/d, i%d
-		i = head*d + at%(d/2)*2 + at/(d/2)
-	}
-	at := int64(r.first) + int64(i)*int64(r.width)
-	if f := r.t.Format; f != nil {
+// stored fills dst from an element of a tensor on: of blocks, whole ones.
+func (w *weights) stored(t checkpoint.Tensor, at int64, dst []float32) error {
+	if f := t.Format; f != nil {
 		elements, size := f.Block()
-		p := make([]byte, r.width/elements*size)
-		if err := r.w.ck.ReadAt(r.t, p, at/int64(elements)*int64(size)); err != nil {
+		p := make([]byte, len(dst)/elements*size)
+		if err := w.ck.ReadAt(t, p, at/int64(elements)*int64(size)); err != nil {
 			return err
 		}
 		f.Dequantise(dst, p)
 		return nil
 	}
-	size := r.t.DType.Bits() / 8
-	p := make([]byte, r.width*size)
-	if err := r.w.ck.ReadAt(r.t, p, at*int64(size)); err != nil {
+	size := t.DType.Bits() / 8
+	p := make([]byte, len(dst)*size)
+	if err := w.ck.ReadAt(t, p, at*int64(size)); err != nil {
 		return err
 	}
-	dtype.ToFloat32(r.t.DType, dst, p)
+	dtype.ToFloat32(t.DType, dst, p)
 	return nil
 }
 
@@ -166,5 +185,3 @@ func foreign(path string) error {
 	return fault.New(fault.Unsupported, "%s holds none of the weights that the registered seals move, in name and shape: it is another architecture, or stored in a way that is not known", path).
 		WithHint("convert it to safetensors with the names that transformers uses, or compare neuroseal inspect of both")
 }
-
-func (r reader) String() string { return fmt.Sprintf("%s of %s", r.t.Name, r.w.path) }

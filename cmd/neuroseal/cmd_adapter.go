@@ -149,7 +149,9 @@ func (o *adapterOptions) sealed(ctx context.Context, s *sources) (string, error)
 				return "", err
 			}
 		}
-		ref.Path = manifest.Name
+		if ref = src.ref; ref.Path == "" {
+			ref.Path = manifest.Name
+		}
 	}
 	return s.local(ctx, ref.String(), nil)
 }

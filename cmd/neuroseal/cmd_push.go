@@ -14,6 +14,7 @@ import (
 	"github.com/neuroseal/neuroseal/hub"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
+	"github.com/neuroseal/neuroseal/modelcard"
 )
 
 // hubOptions say how to reach the hub; the environment says the rest.
@@ -63,7 +64,8 @@ Face hub, in one commit. The repository is created if it does not exist. Files
 that the hub has already are not sent again; so the same command goes on where an
 interrupted one stopped, and changes nothing when there is nothing to change.
 
-DIR must be sealed (--unsealed publishes any folder). A folder that holds a seal
+DIR must be sealed (--unsealed publishes any folder), and its weights must be those
+that lock wrote: original ones that got into it are not published. A folder that holds a seal
 key, an age identity or another private key is refused.
 
 The token comes from HF_TOKEN, from --token, or from the file that "hf auth login"
@@ -110,8 +112,16 @@ writes. HF_ENDPOINT, HF_HOME, HF_TOKEN_PATH and HF_HUB_OFFLINE are honoured.`,
 
 func runPush(ctx context.Context, u *ui.UI, o pushOptions) error {
 	if !o.Unsealed {
-		if _, _, err := neuroseal.ReadManifest(o.Folder); err != nil {
+		man, _, err := neuroseal.ReadManifest(o.Folder)
+		if err != nil {
 			return fault.Wrap(fault.KindOf(err), err, "").WithHint("seal it first (neuroseal lock), or publish it as it is with --unsealed")
+		}
+		// What the seal changed, above all: the weights.
+		o.Want = map[string]string{}
+		for _, f := range man.Files {
+			if f.SHA256 != f.Original && f.Path != modelcard.Name && f.Path != "config.json" {
+				o.Want[f.Path] = f.SHA256
+			}
 		}
 	}
 	o.Inspect = refuseSecrets
@@ -123,6 +133,9 @@ func runPush(ctx context.Context, u *ui.UI, o pushOptions) error {
 	}
 	res, err := c.Push(ctx, o.PushOptions)
 	p.end(false)
+	if fault.KindOf(err) == fault.Mismatch && fault.HintOf(err) == "" {
+		return fault.Wrap(fault.Mismatch, err, "").WithHint("neuroseal verify %s tells what is not as it was sealed", o.Folder)
+	}
 	if err != nil {
 		return err
 	}

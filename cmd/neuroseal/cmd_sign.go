@@ -15,6 +15,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/oms"
 )
 
@@ -194,8 +195,8 @@ func (o *signOptions) hash(ctx context.Context, u *ui.UI, folder bool) (*oms.Sta
 	return st, err
 }
 
-// fits demands that a sealed folder's files are those of its manifest: a
-// signature over damaged ones would be believed.
+// fits demands that a sealed folder's files are those of its manifest, but for the
+// model card, which may be edited: a signature over damaged ones would be believed.
 func fits(st *oms.Statement, man *manifest.Manifest) error {
 	sums := map[string]string{}
 	for _, r := range st.Resources {
@@ -203,7 +204,7 @@ func fits(st *oms.Statement, man *manifest.Manifest) error {
 	}
 	for _, f := range man.Files {
 		switch got, signed := sums[f.Path]; {
-		case got == f.SHA256:
+		case got == f.SHA256, f.Path == modelcard.Name:
 		case signed:
 			return fault.New(fault.Mismatch, "%s is not what was sealed; nothing was signed", f.Path).
 				WithHint("neuroseal verify tells what was damaged; if the change is meant, the seal has to be made anew")

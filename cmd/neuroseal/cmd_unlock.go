@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,8 @@ func unlockCommand(u *ui.UI) *cobra.Command {
 		Short: "Restore the original of a sealed checkpoint",
 		Long: `Restore the original of the sealed checkpoint SRC into the new folder DST. Every
 file must have the recorded SHA-256, or nothing becomes visible. (Seals of method
-static or dynamic round, and come back to rounding only.)
+static or dynamic round, and come back to rounding only.) A model card that was
+edited after sealing is kept, without what the seal added to it; this is said.
 
 The key comes from --key-file, or from a keyslot that an --identity or a
 passphrase opens. If nothing is given, SRC.key is used if it exists; otherwise,
@@ -91,13 +93,19 @@ func runUnlock(ctx context.Context, u *ui.UI, o unlockOptions) error {
 		return err
 	}
 	out := filepath.Clean(res.Output)
-	object := map[string]any{"output": out, "files": res.Files, "bytes": res.Bytes, "exact": res.Exact, "legacy": legacy}
+	object := map[string]any{"output": out, "files": res.Files, "bytes": res.Bytes, "exact": res.Exact, "legacy": legacy,
+		"weights_exact": res.WeightsExact, "edited": append([]string{}, res.Edited...)}
 	if res.Digest != "" {
 		object["original_digest"] = res.Digest
 	}
 	return u.Result(object, out, func(w io.Writer) {
 		if res.Exact {
 			fmt.Fprintf(w, "Restored %d files (%s) as %s: every one has the original's SHA-256\n", res.Files, ui.Bytes(res.Bytes), out)
+			return
+		}
+		if res.WeightsExact {
+			fmt.Fprintf(w, "Restored %d files (%s) as %s: every one has the original's SHA-256, but %s, which was changed after sealing\n",
+				res.Files, ui.Bytes(res.Bytes), out, strings.Join(res.Edited, ", "))
 			return
 		}
 		fmt.Fprintf(w, "Restored %d files (%s) as %s, exact to rounding only: the lock had rounded the weights\n", res.Files, ui.Bytes(res.Bytes), out)

@@ -34,8 +34,8 @@ func verifyCommand(u *ui.UI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify SEALED",
 		Short: "Check that a sealed checkpoint computes what the original does",
-		Long: `Check the sealed checkpoint SEALED: every file against its recorded SHA-256; with
-the original or the key, every weight: it must be the original's times powers of
+		Long: `Check the sealed checkpoint SEALED: every file against its recorded SHA-256 (but
+the model card, which may be edited: this is said); with the original or the key, every weight: it must be the original's times powers of
 two that cancel; with --run, both networks are run on a few tokens, in fp32 and
 with results rounded to bf16, and their outputs must be equal bit for bit; with
 --quantizers, both checkpoints' matrices are quantised as llama.cpp, bitsandbytes
@@ -105,11 +105,8 @@ func runVerify(ctx context.Context, u *ui.UI, o verifyOptions) error {
 		return res.Signature.fault(res.Path)
 	}
 	if !res.OK {
-		err := fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches))
-		if hint := neuroseal.EditedCard(res.Mismatches); hint != "" {
-			return err.WithHint("%s", hint)
-		}
-		return err.WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
+		return fault.New(fault.Mismatch, "%s is not what was sealed: %s", res.Path, firstOf(res.Mismatches)).
+			WithHint("fetch the sealed checkpoint again, or compare with another copy of the original")
 	}
 	return nil
 }
@@ -234,6 +231,8 @@ func (r *verifyJSON) files() []string {
 	row := []string{mark(r.DigestsOK), "files", "every file has its recorded SHA-256"}
 	if r.DigestsOK != nil && !*r.DigestsOK {
 		row[2] = "some files are not what was sealed"
+	} else if len(r.Edited) > 0 {
+		row[2] += ", but " + strings.Join(r.Edited, ", ") + ": the model card was changed after sealing, as it may be"
 	}
 	return row
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
+	"github.com/neuroseal/neuroseal/internal/testspace"
 )
 
 // failEnv makes the command fail in tests, at its n-th operation on the file
@@ -28,7 +29,7 @@ const killedCode = 77
 
 // TestMain lets the test binary itself be the command that scripts run.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tests{m}, map[string]func(){
 		"neuroseal": func() {
 			setHook(os.Getenv(failEnv))
 			main()
@@ -36,6 +37,14 @@ func TestMain(m *testing.M) {
 		"agekeygen": ageKeygen,
 		"say":       func() { fmt.Println(strings.Join(os.Args[1:], " ")) },
 	})
+}
+
+// tests has room, which the command that scripts run does not share.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int {
+	testspace.Take()
+	return t.m.Run()
 }
 
 func setHook(how string) {

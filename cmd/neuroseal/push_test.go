@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,10 +27,12 @@ func TestHubScripts(t *testing.T) {
 			env.Defer(s.Close)
 			s.AddUser("ann", hubToken)
 			s.AddUser("bob", "hf_bob")
+			s.AddUser("org", "hf_org")
 			env.Values["hub"] = s
 			env.Setenv("MODEL", model)
 			env.Setenv("FAMILIES", families)
 			env.Setenv("ONNX", onnx)
+			env.Setenv("OMS", fixture(t, "../../oms/testdata"))
 			env.Setenv("HF_ENDPOINT", s.URL)
 			env.Setenv("HF_HOME", env.WorkDir+"/hf")
 			env.Setenv("HF_TOKEN", hubToken)
@@ -37,9 +41,19 @@ func TestHubScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "json": scriptJSON, "jsonlines": scriptJSONLines, "edit": scriptEdit, "cptree": scriptCopyTree,
-			"hub": scriptHub, "hush": scriptHush, "mkshards": scriptMakeShards, "mklora": scriptMakeLoRA, "sametree": scriptSameTree, "only": scriptOnly, "flip": scriptFlip,
+			"hub": scriptHub, "mkfiles": scriptMakeFiles, "recipient": scriptRecipient, "hush": scriptHush, "mkshards": scriptMakeShards, "mklora": scriptMakeLoRA, "sametree": scriptSameTree, "only": scriptOnly, "flip": scriptFlip,
 		},
 	})
+}
+
+// scriptMakeFiles makes small binary files that differ: mkfiles FOLDER N EXTENSION
+func scriptMakeFiles(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.MkdirAll(ts.MkAbs(args[0]), 0o777))
+	for i := range n {
+		ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[0]), fmt.Sprint(i)+args[2]), []byte{0, 1, byte(i), byte(i >> 8)}, 0o666))
+	}
 }
 
 // scriptHub looks at the hub or changes it:

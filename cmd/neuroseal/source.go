@@ -26,8 +26,8 @@ import (
 
 // sourceHelp is what the help of commands says of operands that may be on the hub.
 const sourceHelp = `A checkpoint is a folder, a file, or a model on the Hugging Face hub: org/name,
-org/name@revision or hf://org/name[@revision][/file]. A folder of that name here
-comes first. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are
+org/name@revision or hf://org/name[@revision][/file], or one GGUF file of it by its
+quantisation, org/name:Q4_K_M. A folder of that name here comes first. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are
 honoured; what is downloaded goes into the cache that other tools share.`
 
 // registerToken adds the one option of commands that read from the hub.
@@ -52,6 +52,7 @@ type source struct {
 	ref     hub.Ref
 	plan    *hub.Plan         // what there is to download; nil: nothing
 	remote  *neuroseal.Remote // the same for the library; nil: only a download tells
+	sums    map[string]string // SHA-256 of what is in the cache, by path in the repository; nil: not known
 	of      *sources
 }
 
@@ -72,12 +73,17 @@ func (s *sources) open(ctx context.Context, operand string) (*source, error) {
 			return nil, err
 		}
 	}
+	if ref, err = s.client.Locate(ctx, ref); err != nil {
+		return nil, orFolder(operand, err)
+	}
+	out.ref = ref
 	plan, here, err := s.client.Look(ctx, ref, hub.ResolveOptions{All: s.whole, Beside: companions(ref.Path)})
 	switch {
 	case err != nil:
 		return nil, orFolder(operand, err)
 	case here != nil:
 		out.path = here.Path
+		out.know(here.Files)
 		return out, nil
 	}
 	out.path, out.plan = "", plan
@@ -165,7 +171,28 @@ func (s *source) here(ctx context.Context, check func(*neuroseal.Remote) error) 
 		return "", err
 	}
 	s.path = snap.Path
+	s.know(snap.Files)
 	return s.path, nil
+}
+
+// know notes what the hub lists of files in the cache.
+func (s *source) know(files []hub.File) {
+	s.sums = map[string]string{}
+	for _, f := range files {
+		s.sums[f.Path] = f.SHA256
+	}
+}
+
+// sum is what LockOptions.Sum is: nil for what is no copy of the hub's.
+func (s *source) sum() func(string) string {
+	if s.sums == nil {
+		return nil
+	}
+	dir := "."
+	if s.ref.Path != "" {
+		dir = path.Dir(s.ref.Path)
+	}
+	return func(file string) string { return s.sums[path.Join(dir, file)] }
 }
 
 // commit names a model with the commit that its revision stands for.
@@ -262,6 +289,7 @@ func (o *lockOptions) place(ctx context.Context, s *sources) error {
 		}
 	}
 	o.Source, err = src.here(ctx, nil)
+	o.Sum = src.sum()
 	return err
 }
 

@@ -23,9 +23,10 @@ var mayImport = map[string][]string{
 	"internal/atomicdir": {"internal/fault"},
 	"internal/mt19937":   {},
 	"internal/ui":        {"internal/fault"},
+	"internal/sha256x2":  {},
 
 	"safetensors": {"internal/dtype", "internal/fault"},
-	"checkpoint":  {"internal/atomicdir", "internal/dtype", "internal/fault", "safetensors"},
+	"checkpoint":  {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/sha256x2", "safetensors"},
 	"gguf":        {"internal/dtype", "internal/fault", "checkpoint"},
 
 	"graph":   {"internal/dtype", "internal/fault", "safetensors", "checkpoint"},
@@ -40,13 +41,15 @@ var mayImport = map[string][]string{
 	"tensor":         {"internal/dtype", "internal/fault"},
 	"keys":           {"internal/atomicdir", "internal/fault"},
 	"manifest":       {"internal/fault", "keys"},
-	"oms":            {"internal/fault"},
+	"oms":            {"internal/fault", "internal/sha256x2"},
 	"hub":            {"internal/atomicdir", "internal/fault", "internal/fsdir"},
 	"internal/fsdir": {},
 	"modelcard":      {"manifest"},
 	"adapter":        {"internal/fault"},
-	// The hub that tests run against; nothing of the product imports it.
-	"hub/hubtest": {},
+	// The hub that tests run against, and the room that they take; nothing of the
+	// product imports them.
+	"hub/hubtest":        {},
+	"internal/testspace": {},
 
 	// Readers of exchange formats.
 	"internal/fold": {"graph"},
@@ -75,9 +78,9 @@ var mayImport = map[string][]string{
 	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"report":      {"internal/fault", "modelcard", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
-		"internal/ui", "hub", "keys", "manifest", "oms", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report", "trace"},
+		"internal/ui", "hub", "keys", "manifest", "modelcard", "oms", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report", "trace"},
 
-	"trace": {"internal/atomicdir", "internal/dtype", "internal/fault", "checkpoint", "gguf", "onnx", "quant", "gauge", "seal", "keys", "manifest"},
+	"trace": {"internal/atomicdir", "internal/dtype", "internal/fault", "checkpoint", "gguf", "onnx", "quant", "arch", "gauge", "seal", "keys", "manifest"},
 
 	// What the demo ships, and the programs that made it or measure the product.
 	"internal/demo":         {"internal/fault"},
@@ -89,6 +92,7 @@ var mayImport = map[string][]string{
 	"tools/bench-hub":       {"hub", "hub/hubtest"},
 	"trace/tracetest":       {"internal/demo/text", "internal/dtype", "checkpoint", "gguf", "safetensors", "arch", "arena/train"},
 	"tools/trace":           {"", "internal/dtype", "internal/fault", "keys", "manifest", "seal", "arena/specimen", "arena/train", "trace", "trace/tracetest"},
+	"tools/notices":         {},
 	"tools/wheel":           {""},
 	"tools/bench-train":     {"arch", "arena/train", "graph", "internal/dtype"},
 }

@@ -61,7 +61,7 @@ def become(binary: str, args: list[str]) -> int:
     try:
         os.execv(binary, [binary, *args])
     except OSError as e:
-        print(f"neuroseal: error: starting {binary}: {e.strerror}", file=sys.stderr)
+        print(f"neuroseal: error: starting {binary}: {e.strerror}\nneuroseal: hint: {elsewhere()}", file=sys.stderr)
         return 126
 
 
@@ -89,13 +89,22 @@ def _which(name: str) -> str | None:
 
 
 def _executable(path: str) -> str:
-    """Some installers unpack a wheel without its file modes."""
+    """Some installers unpack a wheel without its file modes; some folders stand on
+    file systems from which nothing is run."""
+    if os.access(path, os.X_OK):
+        return path
+    try:
+        os.chmod(path, os.stat(path).st_mode | 0o111)
+    except OSError as e:
+        raise _not_found(f"{path} is not executable: {e.strerror}", f"make it so: chmod +x {path}") from None
     if not os.access(path, os.X_OK):
-        try:
-            os.chmod(path, os.stat(path).st_mode | 0o111)
-        except OSError as e:
-            raise _not_found(f"{path} is not executable: {e.strerror}", f"make it so: chmod +x {path}") from None
+        raise _not_found(f"{path} cannot be run: its file system does not allow programs", elsewhere())
     return path
+
+
+def elsewhere() -> str:
+    """What to do where the binary lies in the wrong place."""
+    return f"copy it to a folder from which programs can be run, and name the copy in {COMMAND}"
 
 
 def _on_path() -> str | None:

@@ -83,7 +83,7 @@ class Interrupted(NeuroSealError):
 
 
 class CommandNotFound(NeuroSealError):
-    """There is no binary for this platform (127, as a shell says it)."""
+    """There is no binary for this platform, or it cannot be run (127, as a shell says it)."""
 
     code = 127
 

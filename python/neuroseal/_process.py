@@ -19,7 +19,7 @@ import threading
 from typing import IO, Any, Callable, Iterator, Mapping, Sequence, Union
 
 from . import _binary
-from ._errors import UsageError, of_code
+from ._errors import CommandNotFound, UsageError, of_code
 from ._results import Progress
 
 log = logging.getLogger("neuroseal")
@@ -75,7 +75,10 @@ def _start(argv: list[str], stdout: IO[bytes], secret: bytes | None) -> subproce
     if os.name == "nt":
         group = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     stdin = subprocess.DEVNULL if secret is None else subprocess.PIPE
-    return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, **group)
+    try:
+        return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, **group)
+    except OSError as e:
+        raise CommandNotFound(f"starting {argv[0]}: {e.strerror or e}", hint=_binary.elsewhere()) from None
 
 
 def _watch(process: subprocess.Popen[bytes], secret: bytes | None, listen: Callable[[Progress], None]) -> tuple[dict[str, Any], int]:

@@ -75,7 +75,11 @@ class UnlockResult(_Report):
     files: int = 0
     bytes: int = 0
     exact: bool = False
-    """Every file has the original's SHA-256; False after a lock that rounded."""
+    """Every file has the original's SHA-256; False after a lock that rounded, and if ``edited``."""
+    weights_exact: bool = False
+    """Every file has the original's SHA-256, but for ``edited``."""
+    edited: list[str] = field(default_factory=list)
+    """What was edited after sealing, and is kept: the model card, or nothing."""
     legacy: bool = False
     original_digest: str = ""
 
@@ -95,6 +99,8 @@ class VerifyResult(_Report):
     """What the signature says, if it was asked for: ``ok``, ``signer``, …"""
     mismatches: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    """What was edited after sealing, as it may be: the model card, or nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The module neuroseal: how it calls the command and what it makes of its answers."""
 
+import ast
 import logging
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -201,6 +203,25 @@ class BinaryTest(CommandTest):
                 _binary.find()
             os.environ["NEUROSEAL_COMMAND"] = str(self.standin.program)
 
+    def test_not_runnable(self):
+        own = self.folder / "own"
+        own.write_text("")
+        own.chmod(0o644)
+        with mock.patch.object(_binary, "bundled", lambda: str(own)), mock.patch.dict(os.environ, {"NEUROSEAL_COMMAND": ""}):
+            # A file system on which modes say nothing, and one that is read only.
+            for name, fake, word in (("access", lambda *_: False, "does not allow programs"), ("chmod", mock.Mock(side_effect=OSError(30, "Read-only file system")), "Read-only file system")):
+                with mock.patch.object(os, name, fake), self.assertRaises(neuroseal.CommandNotFound) as caught:
+                    neuroseal.version()
+                self.assertIn(word, caught.exception.message)
+                self.assertTrue(caught.exception.hint)
+                own.chmod(0o644)
+            own.write_bytes(b"\x7fELF of another machine")
+            own.chmod(0o755)
+            with self.assertRaises(neuroseal.CommandNotFound) as caught:
+                neuroseal.version()
+            self.assertIn(f"starting {own}: Exec format error", caught.exception.message)
+            self.assertIn("NEUROSEAL_COMMAND", caught.exception.hint)
+
     def script(self, how):
         code = f"import sys; sys.argv = ['neuroseal', 'a', '--b']; from neuroseal import _binary; sys.exit({how})"
         return [sys.executable, "-c", code]
@@ -230,7 +251,34 @@ class BinaryTest(CommandTest):
         self.assertIn(b"neuroseal: error: NEUROSEAL_COMMAND names /no/such", got.stderr)
 
 
+class PageTest(CommandTest):
+    def test_publishing(self):
+        """The Python of docs/publishing.md runs as it stands there."""
+        page = (pathlib.Path(__file__).parents[2] / "docs/publishing.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        self.assertEqual(len(blocks), 2)
+        self.standin.plan(stdout={"output": "x", "ok": True})
+        exec(compile(blocks[0], "publishing.md", "exec"), {})
+        self.assertEqual([c["argv"][0] for c in self.standin.calls()], ["lock", "verify", "unlock"])
+        tree = ast.parse(blocks[1].replace("…", "..."))
+        call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "NeuroSealCallback")
+        callback = ast.parse((pathlib.Path(neuroseal.__file__).parent / "transformers.py").read_text())
+        init = next(n for n in ast.walk(callback) if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+        known = {a.arg for a in [*init.args.args, *init.args.kwonlyargs]}
+        self.assertTrue(init.args.kwarg is not None or {k.arg for k in call.keywords} <= known, known)
+
+
 class PackageTest(unittest.TestCase):
+    def test_oldest_python(self):
+        """What the wheel says of Python is true: newer syntax would not be parsed, and
+        annotations, which may use newer types, are not evaluated."""
+        here = pathlib.Path(__file__).parents[1]
+        least = re.search(r"Requires-Python: >=3\.(\d+)", (here.parent / "tools/wheel/metadata.go").read_text()).group(1)
+        for path in sorted((here / "neuroseal").glob("*.py")):
+            tree = ast.parse(path.read_text(), str(path), feature_version=(3, int(least)))
+            imports = [a.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__" for a in node.names]
+            self.assertTrue("annotations" in imports or not any(isinstance(n, (ast.AnnAssign, ast.arg)) and n.annotation for n in ast.walk(tree)), path)
+
     def test_light(self):
         """The console script must not wait for modules that it does not use."""
         code = "import sys; import neuroseal._binary; print([m for m in ('json', 'logging', 're', 'typing', 'subprocess', 'dataclasses', 'pathlib', 'transformers', 'torch') if m in sys.modules])"

@@ -34,11 +34,12 @@ for platform in {linux,darwin,windows}_{amd64,arm64}; do
     zip) unzip -q "$1" -d "$to" ;;
     *) tar -xzf "$1" -C "$to" ;;
     esac
-    for file in "$program" LICENSE README.md CHANGELOG.md completions/neuroseal.bash completions/_neuroseal \
+    for file in "$program" LICENSE THIRD_PARTY_NOTICES.txt README.md CHANGELOG.md completions/neuroseal.bash completions/_neuroseal \
         completions/neuroseal.fish completions/neuroseal.ps1 man/neuroseal.1 man/neuroseal-lock.1 man/neuroseal-key-add.1; do
         [ -s "$to/$file" ] || die "${1##*/} lacks $file"
     done
     [ -x "$to/$program" ] || die "${1##*/}: $program is not executable"
+    (cd "$root" && go run ./tools/notices -check "$to/THIRD_PARTY_NOTICES.txt" "$to/$program") || die "${1##*/}: notices are missing"
     built=$(go version -m "$to/$program")
     [[ $built == *CGO_ENABLED=0* ]] || die "${1##*/}: built with cgo"
     [[ $built == *vcs.modified=false* ]] || die "${1##*/}: not built from a commit alone"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what the command says of itself into a folder: completions for four
-# shells, and manual pages, dated as the commit.
+# Writes what goes with the command into a folder: completions for four shells,
+# manual pages, dated as the commit, and the licences of what is linked into it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=${1:?the folder to write}
@@ -16,3 +16,4 @@ env -u GOOS -u GOARCH CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$scra
 "$scratch/neuroseal" completion fish >"$out/completions/neuroseal.fish"
 "$scratch/neuroseal" completion powershell >"$out/completions/neuroseal.ps1"
 "$scratch/neuroseal" man "$out/man" >/dev/null
+env -u GOOS -u GOARCH go run ./tools/notices >"$out/THIRD_PARTY_NOTICES.txt"

@@ -29,6 +29,7 @@ type sourcePackage struct {
 	files   []file // by name, as they stand in the wheel
 	readme  []byte
 	license []byte
+	notices []byte // licences of what is linked into the binary
 }
 
 // readPackage reads the modules of the Python package. README.md becomes the
@@ -93,6 +94,7 @@ func (w *wheel) files() []file {
 		file{name: info + "WHEEL", content: w.tags()},
 		file{name: info + "entry_points.txt", content: []byte("[console_scripts]\nneuroseal = neuroseal._binary:main\n")},
 		file{name: info + "licenses/LICENSE", content: w.pkg.license},
+		file{name: info + "licenses/THIRD_PARTY_NOTICES.txt", content: w.pkg.notices},
 	)
 	return append(all, file{name: info + "RECORD", content: record(all, info+"RECORD")})
 }

@@ -9,6 +9,12 @@
 // platform, that it was built without cgo and links no library, and which macOS
 // it needs. The same binaries give the same bytes; SOURCE_DATE_EPOCH sets the
 // time of the files.
+//
+// There is no source distribution. Those of ruff and uv hold their whole source and
+// a build backend for it; pip takes them where no wheel fits, and then needs the
+// compiler. None is common for Go, and without one such a file would only fail
+// later and less plainly than pip's own words. Packagers build from the release's
+// source archive; where no wheel fits, go install makes the command.
 package main
 
 import (
@@ -35,6 +41,7 @@ type options struct {
 	version string
 	source  string // the Python package
 	license string
+	notices string // "": they are made anew
 	targets []string
 	inputs  []string // binaries, or folders of them
 }
@@ -45,6 +52,7 @@ func main() {
 	flag.StringVar(&o.version, "version", neuroseal.Version, "version of the wheels, as the binaries' own `VERSION`")
 	flag.StringVar(&o.source, "python", filepath.Join("python", "neuroseal"), "the Python package's `FOLDER`")
 	flag.StringVar(&o.license, "license", "LICENSE", "licence `FILE`")
+	flag.StringVar(&o.notices, "notices", "", "licences of linked modules, a `FILE` that tools/notices wrote; default: they are gathered")
 	list := flag.String("targets", strings.Join(targets, ","), "without binaries: build for these `PLATFORMS`")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: wheel [flags] [BINARY or FOLDER …]")
@@ -84,6 +92,9 @@ func run(ctx context.Context, o options) error {
 	}
 	all, err := inspectAll(ctx, paths, o.version)
 	if err != nil {
+		return err
+	}
+	if pkg.notices, err = o.gather(ctx, scratch, paths); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(o.out, 0o777); err != nil {
@@ -174,4 +185,25 @@ func sourceDate(epoch string) (time.Time, error) {
 		return t, nil
 	}
 	return first, nil
+}
+
+// gather returns the licences of what is linked into the binaries, and demands that
+// none is missing.
+func (o *options) gather(ctx context.Context, scratch string, binaries []string) ([]byte, error) {
+	file := o.notices
+	if file == "" {
+		file = filepath.Join(scratch, "notices.txt")
+		text, err := exec.CommandContext(ctx, "go", "run", "./tools/notices").Output()
+		if err != nil {
+			return nil, fmt.Errorf("gathering licences: %w", err)
+		}
+		if err := os.WriteFile(file, text, 0o666); err != nil {
+			return nil, err
+		}
+	}
+	check := exec.CommandContext(ctx, "go", append([]string{"run", "./tools/notices", "-check", file}, binaries...)...)
+	if out, err := check.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("licences: %w\n%s", err, out)
+	}
+	return os.ReadFile(file)
 }

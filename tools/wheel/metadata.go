@@ -18,6 +18,7 @@ func (w *wheel) metadata() []byte {
 		"Author: The NeuroSeal authors",
 		"License-Expression: MIT",
 		"License-File: LICENSE",
+		"License-File: THIRD_PARTY_NOTICES.txt",
 		"Keywords: llm,safetensors,gguf,fine-tuning,model-weights",
 		"Classifier: Environment :: Console",
 		"Classifier: Intended Audience :: Science/Research",

@@ -27,6 +27,7 @@ func testWheel(t *testing.T, goos string, tags ...string) wheel {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pkg.notices = []byte("of others\n")
 	return wheel{pkg: pkg, version: "1.2.3", when: when, binary: &program{goos: goos, tags: tags, content: []byte("\x7fELF" + goos)}}
 }
 
@@ -70,8 +71,10 @@ func TestWheel(t *testing.T) {
 		if !ok || !strings.Contains(head, "\nVersion: 1.2.3\n") || !strings.HasPrefix(body, "# NeuroSeal") {
 			t.Error(meta)
 		}
-		if _, ok := files["neuroseal-1.2.3.dist-info/licenses/LICENSE"]; !ok || !strings.Contains(head, "\nLicense-File: LICENSE\n") {
-			t.Error("no licence")
+		for _, name := range []string{"LICENSE", "THIRD_PARTY_NOTICES.txt"} {
+			if len(files["neuroseal-1.2.3.dist-info/licenses/"+name]) == 0 || !strings.Contains(head, "\nLicense-File: "+name+"\n") {
+				t.Errorf("no %s", name)
+			}
 		}
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package testspace
+
+func inMemory() string { return "" }
