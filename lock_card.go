@@ -20,6 +20,10 @@ import (
 // cardSlack is how much a seal may add to a card of the largest size, in bytes.
 const cardSlack = 4 << 20
 
+// maxCardEdits bounds the edits of a card that are looked for; a seal makes fewer
+// than ten.
+const maxCardEdits = 64
+
 // cardWriter puts the seal's section into the model card of an output.
 type cardWriter struct {
 	l   *locker
@@ -169,7 +173,7 @@ func retractCard(now []byte, man *manifest.Manifest, f manifest.File) unsealedCa
 	if f.Original != "" {
 		edits = []modelcard.Edit{}
 		for _, p := range man.Patches {
-			if p.Path == modelcard.Name {
+			if p.Path == modelcard.Name && len(edits) < maxCardEdits {
 				edits = append(edits, modelcard.Edit{Offset: p.Offset, Before: p.Before, After: p.After})
 			}
 		}

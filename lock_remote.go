@@ -37,7 +37,7 @@ func lockRemote(ctx context.Context, o LockOptions) (*LockResult, error) {
 	case o.Graph != "" || modelFile(o.Output):
 		return nil, fault.New(fault.Usage, "%s is sealed by its config, into a folder", o.Remote.Name).WithHint("download it first")
 	}
-	o.Source = o.Remote.Name
+	o.Source, o.Sum = o.Remote.Name, o.Remote.Sum
 	f := &partsFolder{dir: DownloadFolder(o.Output)}
 	over := &arrivals{r: o.Remote, dir: filepath.Join(f.dir, sourceFolder), open: map[string][]*arrival{}}
 	o.files = over
@@ -255,8 +255,11 @@ func (l *locker) sameOriginal(shard, sum string) error {
 	if l.remote == nil || len(l.remote.Sum(shard)) != len(sum) || l.remote.Sum(shard) == sum {
 		return nil
 	}
-	return fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", shard, sum, l.remote.Sum(shard), l.remote.Name).
-		WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
+	err := fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", shard, sum, l.remote.Sum(shard), l.remote.Name)
+	if l.remote.Here(shard) {
+		return err.WithHint("the copy in the cache is damaged: remove it and what it links to, and run the same command again")
+	}
+	return err.WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
 }
 
 func (o *LockOptions) notice(msg string) {

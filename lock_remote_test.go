@@ -458,6 +458,19 @@ func TestRemoteLies(t *testing.T) {
 				}
 			}}
 		}, fault.Mismatch, "is not what it was"},
+		"rotten in the cache": {func(t *testing.T, e *elsewhere, o *LockOptions) {
+			shards, _ := filepath.Glob(filepath.Join(e.dir, "*.safetensors"))
+			name, sum := filepath.Base(shards[0]), o.Remote.Sum
+			e.cached[name] = true
+			before := sum(name)
+			flipByte(t, shards[0])
+			o.Remote.Sum = func(file string) string {
+				if file == name {
+					return before
+				}
+				return sum(file)
+			}
+		}, fault.Mismatch, "which hf://org/name lists"},
 		"vanishes here": {func(_ *testing.T, _ *elsewhere, o *LockOptions) {
 			o.Progress = onStage{"measuring activations", func() { os.RemoveAll(filepath.Join(DownloadFolder(o.Output), sourceFolder)) }}
 		}, 0, ""},

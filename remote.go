@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -76,38 +75,38 @@ func CheckRemote(r *Remote, allowUnsealed, sealed bool) (*RemoteCheck, error) {
 		}
 	}
 	c.Peak = c.Bytes + largest + 1<<20 // with manifest and records
-	err = fs.WalkDir(r.Files, ".", func(p string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || slices.ContainsFunc(m.ck.Shards(), func(s checkpoint.Shard) bool { return s.Path == p }) {
-			return err
+	for _, f := range m.ck.OtherFiles() {
+		c.Peak += f.Size
+		if !r.Here(f.Path) {
+			c.Download += f.Size
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		c.Peak += info.Size()
-		if !r.Here(p) {
-			c.Download += info.Size()
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), err, "listing %s", r.Name)
 	}
 	return c, nil
 }
 
-// headers shows of a checkpoint's files only those that tell what its network is.
-// What kind the others are shows in their first bytes, which cost a request each.
+// headers shows of a checkpoint's files only those that tell what its network is,
+// and of the others that they are there. What kind these are shows in their first
+// bytes, which cost a request each.
 type headers struct{ fs.FS }
 
-// ReadDir lists folders, weights, and what is JSON.
-func (h headers) ReadDir(name string) ([]fs.DirEntry, error) {
-	list, err := fs.ReadDir(h.FS, name)
-	return slices.DeleteFunc(slices.Clone(list), func(e fs.DirEntry) bool {
-		ext := path.Ext(e.Name())
-		return !e.IsDir() && ext != ".safetensors" && ext != ".json"
-	}), err
+// Open opens folders, weights, and what is JSON.
+func (h headers) Open(name string) (fs.File, error) {
+	f, err := h.FS.Open(name)
+	if ext := path.Ext(name); err != nil || ext == ".safetensors" || ext == ".json" {
+		return f, err
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return f, nil
+	}
+	f.Close()
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 }
+
+// ReadDir lists a folder.
+func (h headers) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(h.FS, name) }
+
+// Stat describes a file.
+func (h headers) Stat(name string) (fs.FileInfo, error) { return fs.Stat(h.FS, name) }
 
 // ReadFile reads a file as the remote does, which may check it.
 func (h headers) ReadFile(name string) ([]byte, error) { return fs.ReadFile(h.FS, name) }

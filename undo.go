@@ -24,7 +24,7 @@ type UndoOptions struct {
 	Force          bool
 	AllowUnsealed  bool
 	Progress       Progress
-	Notice         func(string)
+	Notice         func(string) // told what the user should know; nil: nobody is
 }
 
 // UndoResult says what re-balancing cost.

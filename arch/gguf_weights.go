@@ -51,7 +51,9 @@ func newGGUF(file *gguf.Model, name string, d dialect) *ggufModel {
 	g.views = &views{stored: map[string][]int{}, byName: map[string]view{}, gains: d.gains}
 	for _, f := range file.Files() {
 		for _, t := range f.Tensors {
-			g.views.stored[t.Name] = t.Shape()
+			if !slices.Contains(t.Dims, 0) { // else as many parts as it likes
+				g.views.stored[t.Name] = t.Shape()
+			}
 		}
 	}
 	return g

@@ -16,10 +16,10 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
-// inverter inverts all bits, and fails from an element on.
-type inverter struct{ until int64 }
+// negater inverts all bits, and fails from an element on.
+type negater struct{ until int64 }
 
-func (e inverter) Edit(start int64, buf []byte) error {
+func (e negater) Edit(start int64, buf []byte) error {
 	if start+int64(len(buf)) > e.until {
 		return fault.New(fault.Mismatch, "element %d is too much", e.until)
 	}
@@ -38,7 +38,7 @@ func newPipe(data []byte, e Editor, bufs *pool) (p *pipe, out *bytes.Buffer) {
 	return &pipe{in: bytes.NewReader(data), size: int64(len(data)), spans: []span{s}, out: out, pool: bufs}, out
 }
 
-func hexSum(b []byte) string {
+func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
@@ -58,17 +58,17 @@ func TestPipesShareBuffers(t *testing.T) {
 					var e Editor
 					want := bytes.Clone(data)
 					if i%4 != 3 {
-						e = inverter{1 << 40}
+						e = negater{1 << 40}
 						_ = e.Edit(0, want[10:])
 					}
 					p, out := newPipe(data, e, bufs)
 					if i%4 == 2 {
-						p.known = hexSum(data)
+						p.known = sumOf(data)
 					}
 					if err := p.run(context.Background()); err != nil {
 						return err
 					}
-					if p.sumIn != hexSum(data) || p.sumOut != hexSum(want) || !bytes.Equal(out.Bytes(), want) {
+					if p.sumIn != sumOf(data) || p.sumOut != sumOf(want) || !bytes.Equal(out.Bytes(), want) {
 						return fmt.Errorf("file %d of %d, %d buffers: other bytes, or other digests", i, files, buffers)
 					}
 					return nil
@@ -89,14 +89,14 @@ func TestPipesShareBuffers(t *testing.T) {
 func TestPipeStops(t *testing.T) {
 	data := make([]byte, 8*chunkSize)
 	for at := range 8 {
-		p, _ := newPipe(slices.Clone(data), inverter{int64(at) * chunkSize}, newPool(1+at))
+		p, _ := newPipe(slices.Clone(data), negater{int64(at) * chunkSize}, newPool(1+at))
 		if err := p.run(context.Background()); fault.KindOf(err) != fault.Mismatch {
 			t.Errorf("stopped in block %d: %v", at, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	p, _ := newPipe(data, inverter{1 << 40}, newPool(2))
+	p, _ := newPipe(data, negater{1 << 40}, newPool(2))
 	if err := p.run(ctx); err == nil {
 		t.Error("an ended context is no error")
 	}

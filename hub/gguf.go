@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path"
 	"regexp"
 	"slices"
@@ -70,15 +71,19 @@ func (c *Client) Locate(ctx context.Context, ref Ref) (Ref, error) {
 	return ref, fault.New(fault.General, "%s holds several GGUF %s: %s", ref.ID, name, repo.choices(found)).WithHint("%s", choose(ref, found[0]))
 }
 
-// listed returns what a repository holds: as the hub says, or, where that is not
-// asked, the cache.
+// listed returns what a repository holds: as the hub says, or, where that cannot
+// be asked, as the cache knows it.
 func (c *Client) listed(ctx context.Context, ref Ref) (*Repo, error) {
-	if commit := c.cachedCommit(ref); c.cfg.Offline && commit != "" {
+	repo, err := c.Repo(ctx, ref)
+	if a := answered(err); err == nil || ctx.Err() != nil || a != nil && a.status < 500 && a.status != http.StatusTooManyRequests {
+		return repo, err
+	}
+	if commit := c.cachedCommit(ref); commit != "" {
 		if files := c.cachedTree(ref.ID, commit); files != nil {
 			return &Repo{Ref: ref, ID: ref.ID, Commit: commit, Files: files, client: c}, nil
 		}
 	}
-	return c.Repo(ctx, ref)
+	return nil, err
 }
 
 const maxChoices = 12 // files that are listed to choose from

@@ -225,13 +225,25 @@ func TestLlamaCpp(t *testing.T) {
 	writeRuntimes(t, "gguf-llama.cpp", ggufTable(append(rows, g.refused...)))
 }
 
+// why is what refuses a row, without the profile's name.
+func (r ggufRow) why() string {
+	if name, why, ok := strings.Cut(r.Error, ": "); ok && strings.HasPrefix(name, "profile ") {
+		return why
+	}
+	return r.Error
+}
+
 // ggufTable is a table of docs/runtimes.md.
 func ggufTable(rows []ggufRow) string {
 	var b strings.Builder
 	b.WriteString("| Runtime | Model | Format | Profile | Coverage | Logits | Greedy tokens | Two runs of the original |\n|---|---|---|---|---|---|---|---|\n")
-	for _, r := range rows {
+	for i, r := range rows {
 		if r.Runtime == "" {
-			fmt.Fprintf(&b, "| | %s | %s | %s | refused: %s | | | |\n", r.model, r.format, r.profile, cell(r.Error))
+			if i+1 < len(rows) && rows[i+1].model == r.model && rows[i+1].format == r.format && rows[i+1].why() == r.why() {
+				rows[i+1].profile = r.profile + ", " + rows[i+1].profile // one row says it
+				continue
+			}
+			fmt.Fprintf(&b, "| | %s | %s | %s | refused: %s | | | |\n", r.model, r.format, r.profile, cell(r.why()))
 			continue
 		}
 		tokens, rerun := "the same", "identical"

@@ -39,7 +39,7 @@ def with_transformers(folder):
     from transformers import AutoModelForCausalLM
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
-    if method(folder) not in AUTO_QUANTIZER_MAPPING:  # it would multiply by codes, without their scales
+    if not any(known.startswith(method(folder)) for known in AUTO_QUANTIZER_MAPPING):  # it would multiply by codes, without scales
         raise ValueError(f"transformers knows no quant_method {method(folder)!r}")
     model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", attn_implementation="eager", **dequantised(folder))
     return model.eval()(input_ids=torch.tensor(IDS)).logits.float(), kernels(model)

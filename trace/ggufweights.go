@@ -78,14 +78,17 @@ func (r reader) gather(rows, cols []int) ([]float32, error) {
 	for k := 0; k < len(rows); {
 		at := r.row(rows[k])
 		t, ok := r.w.ck.Tensor(at.Tensor)
-		if !ok {
-			return nil, fault.New(fault.Mismatch, "%s holds no tensor %s", r.w.path, at.Tensor)
+		if !ok || !r.reaches(rows[k]) {
+			return nil, r.beyond(at)
 		}
 		n, err := 1, error(nil)
 		if at.Column < 0 {
 			err = r.along(t, at.Row, cols, out[k*len(cols):])
 		} else {
 			columns := r.together(rows[k:])
+			if slices.Max(columns) >= t.Shape[len(t.Shape)-1] {
+				return nil, r.beyond(at)
+			}
 			n, err = len(columns), r.down(t, at.Row, columns, cols, out[k*len(cols):])
 		}
 		if err != nil {
@@ -94,6 +97,12 @@ func (r reader) gather(rows, cols []int) ([]float32, error) {
 		k += n
 	}
 	return out, nil
+}
+
+// beyond is the error for metadata that tell of larger tensors than there are.
+func (r reader) beyond(at arch.GGUFRow) error {
+	return fault.New(fault.Mismatch, "%s: tensor %s is smaller than the metadata say", r.w.path, at.Tensor).
+		WithHint("the file is damaged, or was put together from others")
 }
 
 // along picks elements of a stored row.

@@ -1,6 +1,9 @@
 package trace
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/arch"
@@ -29,4 +32,44 @@ func TestHubNames(t *testing.T) {
 	if _, ok := (*hubWeights)(nil).weight("wte.weight"); ok {
 		t.Error("weights of what is no GGUF")
 	}
+}
+
+// FuzzGGUFWeights: whatever a file says of itself, what is found in it is read,
+// or refused.
+func FuzzGGUFWeights(f *testing.F) {
+	for _, name := range []string{"llama", "gpt2", "falcon40b", "gpt_neox", "mamba", "bert-bare", "deepseek_v3", "gpt_oss", "phi3"} {
+		raw, err := os.ReadFile("../arch/testdata/gguf/" + name + ".gguf")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+		for i := 24; i < 2400; i += 97 {
+			bad := slices.Clone(raw)
+			bad[i] ^= 0x06
+			f.Add(bad)
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		path := filepath.Join(t.TempDir(), "model.gguf")
+		if err := os.WriteFile(path, raw, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		w, err := openWeights(path)
+		if err != nil {
+			return
+		}
+		defer w.Close()
+		for name, x := range w.hub.whole {
+			p := piece{name: name, shape: x.Shape}
+			r, ok := w.find(name, x.Shape)
+			if !ok {
+				continue
+			}
+			rows, cols := p.places()
+			got, err := r.read(rows, cols)
+			if err == nil && len(got) != len(rows)*len(cols) {
+				t.Fatalf("%s: %d elements of %d rows and %d columns", name, len(got), len(rows), len(cols))
+			}
+		}
+	})
 }

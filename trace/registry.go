@@ -24,7 +24,8 @@ const extension = ".seal.json"
 type Registry struct{ dir string }
 
 // OpenRegistry opens the registry in dir. With create it is made if it does not
-// exist. The warning, if not empty, says that others can read it.
+// exist; without, a folder that is not there gives fault.Usage. The warning, if
+// not empty, says that others can read it.
 func OpenRegistry(dir string, create bool) (r *Registry, warning string, err error) {
 	if create {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -51,7 +52,8 @@ func OpenRegistry(dir string, create bool) (r *Registry, warning string, err err
 func (r *Registry) Dir() string { return r.dir }
 
 // Check refuses a copy that cannot be told from a registered one, because
-// another label has its key. A label may have several copies.
+// another label has its key, or whose label is none, with fault.Usage. A label
+// may have several copies.
 func (r *Registry) Check(label string, key keys.SealKey) error {
 	if err := CheckLabel(label); err != nil {
 		return err

@@ -19,7 +19,7 @@ const DefaultAlpha = 1e-6
 
 // Options say what to trace.
 type Options struct {
-	Leaked   string // a checkpoint in any format that is read
+	Leaked   string // a checkpoint: safetensors, quantised or not, GGUF or ONNX
 	Original string // what was sealed; "": the weights alone must tell
 	Registry *Registry
 	Open     Opener  // opens wrapped keys; nil: there are none
@@ -31,7 +31,9 @@ type Options struct {
 
 // Progress is told how far a trace has come.
 type Progress interface {
+	// Stage begins a stage of total bytes; 0: nobody knows how much there is.
 	Stage(name string, total int64)
+	// Add says that n more bytes are done; several goroutines call it.
 	Add(n int64)
 }
 
@@ -71,6 +73,7 @@ type Result struct {
 	Alpha      float64 `json:"alpha"`
 	// AtBest is the P that every copy could have reached here, had the weights the
 	// size that its key says; copies of different profiles differ in it.
+	// Log10AtBest is its logarithm.
 	AtBest      float64 `json:"at_best"`
 	Tensors     int     `json:"tensors"`  // that were looked at
 	Comparable  bool    `json:"compared"` // with the original

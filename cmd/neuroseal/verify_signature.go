@@ -17,6 +17,7 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/internal/ui"
 	"github.com/neuroseal/neuroseal/manifest"
+	"github.com/neuroseal/neuroseal/modelcard"
 	"github.com/neuroseal/neuroseal/oms"
 )
 
@@ -244,6 +245,9 @@ func (s *signatureJSON) fault(path string) error {
 		first += fmt.Sprintf(" (and %d more)", n)
 	}
 	err := fault.New(fault.Mismatch, "%s is not what was signed: %s", path, first)
+	if len(s.Problems) == 1 && s.Problems[0].File == modelcard.Name {
+		return err.WithHint("was the model card edited after signing? then its owner has to sign it again: neuroseal sign --force; with --ignore %s it may be edited", modelcard.Name)
+	}
 	for _, p := range s.Problems {
 		if name := filepath.Base(p.File); name != manifest.Name && !strings.HasSuffix(name, ".neuroseal.json") {
 			return err.WithHint("fetch the model again, or its signature")

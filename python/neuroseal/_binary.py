@@ -96,7 +96,7 @@ def _executable(path: str) -> str:
     try:
         os.chmod(path, os.stat(path).st_mode | 0o111)
     except OSError as e:
-        raise _not_found(f"{path} is not executable: {e.strerror}", f"make it so: chmod +x {path}") from None
+        raise _not_found(f"{path} is not executable: {e.strerror}", f"make it so: chmod +x {path}; or {elsewhere()}") from None
     if not os.access(path, os.X_OK):
         raise _not_found(f"{path} cannot be run: its file system does not allow programs", elsewhere())
     return path

@@ -7,11 +7,12 @@
 #   tools/release/goreleaser.sh release --snapshot --clean
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-version=v2.18.2
+version=v2.16.0
 NEUROSEAL_VERSION=$(tools/release/version.sh)
 export NEUROSEAL_VERSION
-# The module has its own Go; goreleaser may need a newer one to be built with,
-# which must not be what builds the release. So it is installed, not "go run".
+# The newest goreleaser that the module's own Go builds: later ones ask for another
+# Go. Should that differ once, it must not be what builds the release, so that
+# goreleaser is installed and not "go run".
 if [ -z "${GORELEASER:-}" ]; then
     mkdir -p bin/tools
     GOBIN=$PWD/bin/tools GOFLAGS='' GOTOOLCHAIN=auto go install "github.com/goreleaser/goreleaser/v2@$version"
