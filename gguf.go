@@ -3,6 +3,7 @@ package neuroseal
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"io"
@@ -138,6 +139,23 @@ func sealedGGUF(path string) error {
 		}
 	}
 	return nil
+}
+
+// headersGGUF returns the SHA-256 of the headers of a model's files.
+func headersGGUF(path string) (sums []string, err error) {
+	m, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	for i, f := range m.Files() {
+		h := sha256.New()
+		if _, err := io.Copy(h, f.Raw()); err != nil {
+			return nil, fault.Wrap(fault.General, err, "reading %s", m.Names()[i])
+		}
+		sums = append(sums, hex.EncodeToString(h.Sum(nil)))
+	}
+	return sums, nil
 }
 
 // ggufEdit is how the header of a model's first file changes.

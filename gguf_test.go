@@ -303,28 +303,34 @@ func TestGGUFHeader(t *testing.T) {
 	}
 }
 
-// TestGGUFSplit: a model in two files is sealed folder to folder, with the files
-// beside it.
-func TestGGUFSplit(t *testing.T) {
-	w := llamaGGUF(gguf.Q4_K, blockSource(t)[gguf.Q4_K], 1.0/64)
-	dir := filepath.Join(t.TempDir(), "model")
+// splitGGUF writes a model in n files, with a licence beside them.
+func splitGGUF(t *testing.T, w *ggufWriter, n int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "model")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	half := len(w.tensors) / 2
-	first, second := *w, *w
-	for i, x := range []*ggufWriter{&first, &second} {
+	for i := range n {
+		x := *w
 		if i > 0 {
 			x.keys, x.n = nil, 0
 		}
 		x.key("split.no", i)
-		x.key("split.count", 2)
+		x.key("split.count", n)
 		x.key("split.tensors.count", len(w.tensors))
-		x.write(t, filepath.Join(dir, fmt.Sprintf("m-%05d-of-00002.gguf", i+1)), i*half, []int{half, len(w.tensors)}[i], 0)
+		x.write(t, filepath.Join(dir, fmt.Sprintf("m-%05d-of-%05d.gguf", i+1, n)), i*len(w.tensors)/n, (i+1)*len(w.tensors)/n, 0)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), []byte("free"), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// TestGGUFSplit: a model in two files is sealed folder to folder, with the files
+// beside it.
+func TestGGUFSplit(t *testing.T) {
+	w := llamaGGUF(gguf.Q4_K, blockSource(t)[gguf.Q4_K], 1.0/64)
+	dir := splitGGUF(t, w, 2)
 	sealsGGUF(t, dir, LockOptions{})
 	_, err := Lock(context.Background(), LockOptions{Source: dir, Output: filepath.Join(t.TempDir(), "x.gguf"), Key: ggufKey})
 	if fault.KindOf(err) != fault.Usage {

@@ -32,7 +32,7 @@ func LockFinish(ctx context.Context, o LockOptions) (*LockResult, error) {
 	if o.DryRun {
 		return nil, fault.New(fault.Usage, "a dry run writes nothing that could be finished").WithHint("leave one of the two out")
 	}
-	if err := wholeOnly(o.Source); err != nil {
+	if err := wholeOnly(o); err != nil {
 		return nil, err
 	}
 	l, err := openForShards(o, PartsFolder(o.Output))
@@ -322,7 +322,7 @@ func (n *finisher) assemble(ctx context.Context, res *LockResult) error {
 	w := rewriting{opt: checkpoint.RewriteOptions{Placed: map[string]checkpoint.FileResult{}}}
 	for _, s := range n.m.ck.Shards() {
 		r := n.records[s.Path]
-		w.opt.Placed[s.Path] = checkpoint.FileResult{Path: s.Path, Size: s.Size, SHA256In: r.Original, SHA256Out: r.Sealed}
+		w.opt.Placed[s.Path] = checkpoint.FileResult{Path: s.Path, Size: r.Size, SHA256In: r.Original, SHA256Out: r.Sealed}
 		for _, c := range r.Checksums {
 			sums.sum[c.Tensor] = &c
 		}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
@@ -56,7 +57,7 @@ func LockPart(ctx context.Context, o LockOptions, part Part) (*PartResult, error
 	if o.DryRun {
 		return nil, fault.New(fault.Usage, "a dry run shows the whole seal, not a part of it").WithHint("leave the part out")
 	}
-	if err := wholeOnly(o.Source); err != nil {
+	if err := wholeOnly(o); err != nil {
 		return nil, err
 	}
 	l, err := openForShards(o, PartsFolder(o.Output))
@@ -135,7 +136,7 @@ func (p *partLocker) run(ctx context.Context) (*PartResult, error) {
 	}
 	for _, s := range p.m.ck.Shards() {
 		res.All.add(s.Size)
-		if _, err := p.f.record(s.Path); err == nil && p.f.present(s) {
+		if p.f.present(s) {
 			res.Done.add(s.Size)
 		}
 	}
@@ -155,6 +156,16 @@ func (p *partLocker) sealOwn(ctx context.Context, res *PartResult) error {
 	}
 	res.Plan = p.planDigest()
 	s := &shardSealer{partLocker: p, measure: measure, plan: res.Plan, scaler: p.scalers()}
+	if gguf.Is(p.m.path) {
+		e, err := p.ggufHeader()
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		if s.head, err = e.heads(); err != nil {
+			return err
+		}
+	}
 	var todo int64
 	for k, i := range p.own {
 		sh := p.m.ck.Shards()[i]
@@ -191,7 +202,8 @@ type shardSealer struct {
 	measure *sharedMeasure
 	plan    string
 	scaler  func(checkpoint.Tensor) checkpoint.Editor
-	known   map[string]string // SHA-256 of shards that were checked by this run
+	head    map[string]checkpoint.Head // headers that change, by shard
+	known   map[string]string          // SHA-256 of shards that were checked by this run
 }
 
 // complete reports whether a shard was sealed by this plan, from the source as
@@ -225,6 +237,7 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 	sums := newChecksums()
 	file, err := s.m.ck.RewriteShard(ctx, i, out, checkpoint.RewriteOptions{
 		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, s.scaler(t)) },
+		Head:     s.head,
 		Known:    s.known,
 		Progress: s.o.Progress.Add,
 	})
@@ -233,7 +246,7 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 	}
 	r := shardRecord{
 		Schema: partsSchema, Part: s.part.String(), Setup: s.f.digest, Plan: s.plan, Source: at,
-		Original: file.SHA256In, Sealed: file.SHA256Out, Checksums: sums.list(s.m.ck),
+		Size: file.Size, Original: file.SHA256In, Sealed: file.SHA256Out, Checksums: sums.list(s.m.ck),
 	}
 	if err := s.measure.same(sh.Path, r.originals()); err != nil {
 		return err

@@ -121,10 +121,9 @@ func (f *farFile) Read(p []byte) (int, error) {
 // demo is the demo model, the one with weights of more than a few bytes.
 const demo = "demo"
 
-// dealDemo deals the demo model's tensors out to shards.
-func dealDemo(t *testing.T, dst string, n int) {
+// deal deals a checkpoint's tensors out to shards.
+func deal(t *testing.T, src, dst string, n int) {
 	t.Helper()
-	const src = "internal/demo/model"
 	ck, err := checkpoint.Open(src)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +165,7 @@ func remoteCase(t *testing.T, typ string, profile seal.Profile) (*elsewhere, Loc
 	t.Helper()
 	src := filepath.Join(t.TempDir(), "src")
 	if typ == demo {
-		dealDemo(t, src, 5)
+		deal(t, "internal/demo/model", src, 5)
 	} else {
 		src = sharded(t, typ, 5)
 	}

@@ -37,10 +37,14 @@ func openCheckpoint(path string) (*checkpoint.Checkpoint, error) {
 	return ck, nil
 }
 
-// wholeOnly refuses to seal an ONNX model in parts.
-func wholeOnly(source string) error {
-	if onnx.Is(source) || gguf.Is(source) {
-		return fault.New(fault.Usage, "a model in ONNX or GGUF is sealed as a whole, not in parts").WithHint("leave --part and --finish out")
+// wholeOnly refuses to seal an ONNX model in parts, and any model into one file.
+func wholeOnly(o LockOptions) error {
+	if onnx.Is(o.Source) {
+		return fault.New(fault.Usage, "a model in ONNX is sealed as a whole, not in parts").WithHint("leave --part and --finish out")
+	}
+	if modelFile(o.Output) {
+		return fault.New(fault.Usage, "output %s is one file, which is sealed as a whole, not in parts", o.Output).
+			WithHint("name a folder, or leave --part and --finish out")
 	}
 	return nil
 }

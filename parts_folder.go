@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
+	"github.com/neuroseal/neuroseal/gguf"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
 	"github.com/neuroseal/neuroseal/internal/fault"
 	"github.com/neuroseal/neuroseal/manifest"
@@ -120,6 +121,7 @@ type partsSetup struct {
 	Permute       bool        `json:"permute"`
 	AllowUnsealed bool        `json:"allow-unsealed"`
 	AllowSealed   bool        `json:"allow-sealed"`
+	NoMetadata    bool        `json:"no-metadata"`
 	Key           string      `json:"key"`    // its public check; "": none is used
 	Config        string      `json:"config"` // SHA-256 of the source's config.json
 	Shards        []partShard `json:"shards"` // of the source
@@ -132,19 +134,35 @@ type partShard struct {
 }
 
 // setup describes a lock for all its parts.
-func (l *locker) setup() partsSetup {
+func (l *locker) setup() (partsSetup, error) {
 	s := partsSetup{
 		Schema: partsSchema, Tool: "neuroseal " + Version, Method: l.o.Method, Profile: string(l.o.Profile), Scale: l.o.Scale,
 		Include: append([]string{}, l.o.Include...), Exclude: append([]string{}, l.o.Exclude...),
-		Signs: l.o.Signs, Permute: l.o.Permute, AllowUnsealed: l.o.AllowUnsealed, AllowSealed: l.o.AllowSealed, Config: hexSum(l.m.conf),
+		Signs: l.o.Signs, Permute: l.o.Permute, AllowUnsealed: l.o.AllowUnsealed, AllowSealed: l.o.AllowSealed, NoMetadata: l.o.NoMetadata,
+		Config: hexSum(l.m.conf),
 	}
 	if l.o.Method != seal.Static {
 		s.Key = l.o.Key.Check()
 	}
-	for _, sh := range l.m.ck.Shards() {
-		s.Shards = append(s.Shards, partShard{sh.Path, sh.Size, hexSum(sh.Header.Raw)})
+	headers, err := l.m.headers()
+	if err != nil {
+		return s, err
 	}
-	return s
+	for i, sh := range l.m.ck.Shards() {
+		s.Shards = append(s.Shards, partShard{sh.Path, sh.Size, headers[i]})
+	}
+	return s, nil
+}
+
+// headers returns the SHA-256 of the shards' headers.
+func (m *model) headers() (sums []string, err error) {
+	if gguf.Is(m.path) {
+		return headersGGUF(m.path)
+	}
+	for _, sh := range m.ck.Shards() {
+		sums = append(sums, hexSum(sh.Header.Raw))
+	}
+	return sums, nil
 }
 
 func hexSum(b []byte) string {
@@ -169,7 +187,10 @@ const setupPatience = time.Minute
 // folder that holds none yet becomes this seal's; where several parts begin at
 // once, one of them writes the setup and the others wait for it.
 func (f *partsFolder) agree(ctx context.Context, l *locker, begin bool) error {
-	want := l.setup()
+	want, err := l.setup()
+	if err != nil {
+		return err
+	}
 	f.digest = digestJSON(want)
 	path := filepath.Join(f.dir, setupName)
 	for end := time.Now().Add(setupPatience); ; {
@@ -281,6 +302,7 @@ type shardRecord struct {
 	Setup     string              `json:"setup"` // digest of seal.json's content
 	Plan      string              `json:"plan"`  // digest
 	Source    stamp               `json:"source"`
+	Size      int64               `json:"size"` // of the sealed file, in bytes
 	Original  string              `json:"original_sha256"`
 	Sealed    string              `json:"sha256"`
 	Checksums []manifest.Checksum `json:"checksums"`
@@ -294,16 +316,21 @@ func (f *partsFolder) record(shard string) (*shardRecord, error) {
 	if err := readRecord(f.recordPath(shard), r); err != nil {
 		return nil, err
 	}
-	if _, err := ParsePart(r.Part); err != nil || r.Schema != partsSchema || len(r.Original) != 64 || len(r.Sealed) != 64 {
+	if _, err := ParsePart(r.Part); err != nil || r.Schema != partsSchema || r.Size <= 0 || len(r.Original) != 64 || len(r.Sealed) != 64 {
 		return nil, fault.New(fault.Mismatch, "%s is not a record of a sealed shard", f.recordPath(shard))
 	}
 	return r, nil
 }
 
-// present reports whether the sealed shard is there with its full size.
+// present reports whether the sealed shard is there with its full size, which
+// its record tells.
 func (f *partsFolder) present(s checkpoint.Shard) bool {
+	r, err := f.record(s.Path)
+	if err != nil {
+		return false
+	}
 	info, err := os.Stat(f.path(sealedFolder, s.Path))
-	return err == nil && info.Mode().IsRegular() && info.Size() == s.Size
+	return err == nil && info.Mode().IsRegular() && info.Size() == r.Size
 }
 
 // readRecord reads a JSON file of known form; a missing one is fs.ErrNotExist.

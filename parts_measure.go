@@ -11,6 +11,7 @@ import (
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/dtype"
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/seal"
 )
 
 // exact is a float64 whose JSON gives back the same value, infinities and NaN
@@ -50,6 +51,8 @@ type measuredTensor struct {
 	Zero       int64  `json:"zero"`
 	NonFinite  int64  `json:"non_finite"`
 	Normal16   *int   `json:"normal16,omitempty"`
+	// Room is that of a tensor in blocks, from the lowest exponent to the highest.
+	Room *[2]int `json:"room,omitempty"`
 }
 
 func (t *measuredTensor) set(s *dtype.Stats) {
@@ -91,6 +94,9 @@ func (s *sharedMeasure) scan(ctx context.Context, p Progress) (*measured, error)
 			out.stats[t.Name] = t.stats()
 			if t.Normal16 != nil {
 				out.normal16[t.Name] = *t.Normal16
+			}
+			if t.Room != nil {
+				out.room[t.Name] = seal.Room{Lo: t.Room[0], Hi: t.Room[1]}
 			}
 		}
 	}
@@ -155,11 +161,20 @@ func (s *sharedMeasure) read(path string, shard int, at stamp) *measuredShard {
 		return nil
 	}
 	for i, t := range m.Tensors {
-		if t.Name != want[i].Name || t.N != want[i].Elements() {
+		if t.Name != want[i].Name || !t.covers(want[i]) {
 			return nil
 		}
 	}
 	return m
+}
+
+// covers reports whether a record is of all of a tensor's elements. Of blocks,
+// it is their scales that all count.
+func (t *measuredTensor) covers(of checkpoint.Tensor) bool {
+	if of.Format != nil {
+		return t.Room != nil && t.Room[0] <= 0 && t.Room[1] >= 0 && t.N <= of.Elements()
+	}
+	return t.N == of.Elements()
 }
 
 // measure reads a shard's weights.
@@ -209,6 +224,9 @@ func (m *meter) record(at stamp) *measuredShard {
 		}
 		if e, ok := m.normal16[t.Name]; ok {
 			r.Normal16 = &e
+		}
+		if room, ok := m.room[t.Name]; ok {
+			r.Room = &[2]int{room.Lo, room.Hi}
 		}
 		out.Tensors = append(out.Tensors, r)
 	}

@@ -46,7 +46,7 @@ type RemoteCheck struct {
 	Download  int64 // bytes of the files that are not here
 	Peak      int64 // bytes of disk that Lock takes while it runs
 	// Streams reports whether Lock can seal it shard by shard as it arrives.
-	// Checkpoints with scales of a byte each cannot; they are sealed as a whole.
+	// One whose scales are quantised themselves cannot: it is sealed as a whole.
 	Streams bool
 }
 

@@ -147,18 +147,12 @@ func (m *model) stored(sol *gauge.Solution) (*gauge.Solution, error) {
 	return out, nil
 }
 
-// wholeOnly refuses to seal in parts what has scales of a byte each: parts share
-// what they know of floats only.
+// wholeOnly refuses to seal in parts what is not sealed shard by shard: of scales
+// that are quantised themselves, the plain ones are computed as they are written.
 func (m *model) wholeOnly() error {
 	if m.nested != nil {
 		return fault.New(fault.Usage, "%s has scales that are quantised themselves: such a checkpoint is sealed as a whole, not in parts", m.path).
 			WithHint("leave --part and --finish out")
-	}
-	for _, t := range m.ck.Tensors() {
-		if t.Format != nil {
-			return fault.New(fault.Usage, "the scales %s are of %v: such a checkpoint is sealed as a whole, not in parts", t.Name, t.Format).
-				WithHint("leave --part and --finish out")
-		}
 	}
 	return nil
 }

@@ -181,14 +181,14 @@ func TestQuantisedRefused(t *testing.T) {
 		_, err := Lock(ctx, o)
 		return err
 	}
-	nf4, mx := filepath.Join("quant", "testdata", "nf4"), filepath.Join("quant", "testdata", "mxfp4")
+	nf4, double := filepath.Join("quant", "testdata", "nf4"), filepath.Join("quant", "testdata", "nf4-double")
 	if err := lock(LockOptions{Source: nf4, Method: seal.Static}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("static: %v", err)
 	}
 	if err := lock(LockOptions{Source: nf4, Permute: true}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("permutations: %v", err)
 	}
-	_, err := LockPart(ctx, LockOptions{Source: mx, Output: filepath.Join(t.TempDir(), "out")}, Part{1, 1})
+	_, err := LockPart(ctx, LockOptions{Source: double, Unnest: true, Output: filepath.Join(t.TempDir(), "out")}, Part{1, 1})
 	if fault.KindOf(err) != fault.Usage {
 		t.Errorf("parts: %v", err)
 	}

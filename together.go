@@ -25,9 +25,11 @@ func (o *together) scan(ctx context.Context, p Progress) (*measured, error) {
 	if o.observed, err = o.activations(ctx, o.last, p); err != nil {
 		return nil, err
 	}
-	complete := o.tap.complete()
-	rest := func(t checkpoint.Tensor) bool { return measurable(t) && !complete[t.Name] }
-	return g.measured, o.gather(ctx, g, rest, p)
+	left := map[string]bool{}
+	for _, t := range o.ck.Tensors() {
+		left[t.Name] = measurable(t) && !o.tap.complete(t)
+	}
+	return g.measured, o.gather(ctx, g, func(t checkpoint.Tensor) bool { return left[t.Name] }, p)
 }
 
 // observe returns what scan has seen.
@@ -44,8 +46,7 @@ type tap struct {
 
 // passing is how far a tensor has been measured.
 type passing struct {
-	size    int64
-	next    int64           // byte from which on nothing has been added
+	next    int64           // byte from which on nothing has been added; -1: given up
 	waiting map[int64]piece // by where they begin: those further on
 }
 
@@ -55,59 +56,64 @@ type piece struct {
 	f figures
 }
 
+// mostWaiting bounds the pieces that wait for one before them. Experts come in the
+// order in which they are chosen; a tensor of many is read again.
+const mostWaiting = 64
+
 // take measures a piece of a stored tensor from byte off on, if it is made of
 // whole rows and has not been seen. numbers is what blocks stand for.
 func (t *tap) take(x checkpoint.Tensor, off int64, buf, numbers []byte) {
-	if t == nil || !measurable(x) || !wholeRows(x, off, int64(len(buf))) {
-		return
-	}
-	if !t.fresh(x, off) {
+	if t == nil || !measurable(x) || !wholeRows(x, off, int64(len(buf))) || !t.fresh(x.Name, off) {
 		return
 	}
 	f := figuresOf(x, elementAt(x, off), buf, numbers)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.of[x.Name]
-	if _, twice := p.waiting[off]; twice || off < p.next {
+	at := piece{int64(len(buf)), f}
+	switch {
+	case !p.wants(off):
+		return
+	case off > p.next && len(p.waiting) == mostWaiting:
+		p.next, p.waiting = -1, nil
+		return
+	case off > p.next:
+		if p.waiting == nil {
+			p.waiting = map[int64]piece{}
+		}
+		p.waiting[off] = at
 		return
 	}
-	p.waiting[off] = piece{int64(len(buf)), f}
-	for { // in order, so that sums come out the same in every run
-		at, ok := p.waiting[p.next]
-		if !ok {
-			return
-		}
+	for ok := true; ok; at, ok = p.waiting[p.next] { // in order, so that sums come out the same in every run
 		delete(p.waiting, p.next)
 		p.next += at.n
 		t.g.add(x.Name, at.f)
 	}
 }
 
-// fresh reports whether no piece was seen that begins there, or passed there.
-func (t *tap) fresh(x checkpoint.Tensor, off int64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.of[x.Name]
-	if p == nil {
-		p = &passing{size: x.Size, waiting: map[int64]piece{}}
-		t.of[x.Name] = p
-	}
+// wants reports whether no piece was seen that begins there, or passed there.
+func (p *passing) wants(off int64) bool {
 	_, waits := p.waiting[off]
-	return off >= p.next && !waits
+	return p.next >= 0 && off >= p.next && !waits
 }
 
-// complete returns the tensors of which every byte was measured, once, and drops
-// what is known of the others.
-func (t *tap) complete() map[string]bool {
-	complete := map[string]bool{}
-	for name, p := range t.of {
-		if p.next == p.size && len(p.waiting) == 0 {
-			complete[name] = true
-		} else {
-			t.g.forget(name)
-		}
+func (t *tap) fresh(name string, off int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[name] == nil {
+		t.of[name] = &passing{}
 	}
-	return complete
+	return t.of[name].wants(off)
+}
+
+// complete reports whether every byte of a tensor was measured, once; if not, it
+// drops what is known of it.
+func (t *tap) complete(x checkpoint.Tensor) bool {
+	if p := t.of[x.Name]; p == nil || p.next != x.Size || len(p.waiting) > 0 {
+		t.g.forget(x.Name)
+		return false
+	}
+	return true
 }
 
 // wholeRows reports whether n bytes from off on are whole rows of a tensor, as

@@ -174,7 +174,7 @@ func TestTap(t *testing.T) {
 		}
 		// Parts of rows are nobody's figures.
 		tap.take(x, 4, data[4:8], nil)
-		if got := tap.complete()["x"]; got != whole {
+		if got := tap.complete(x); got != whole {
 			t.Fatalf("complete: %v, want %v", got, whole)
 		}
 		if !whole {
@@ -189,8 +189,20 @@ func TestTap(t *testing.T) {
 	for _, c := range [][2]int{{4, 8}, {0, 6}, {6, 12}} {
 		overlapping.take(x, int64(4*width*c[0]), data[4*width*c[0]:4*width*c[1]], nil)
 	}
-	if overlapping.complete()["x"] {
+	if overlapping.complete(x) {
 		t.Error("rows count twice")
+	}
+	// Only so many pieces wait.
+	long := checkpoint.Tensor{Name: "x", DType: dtype.F32, Shape: []int{4 * mostWaiting, 1}, Size: 16 * mostWaiting}
+	for _, n := range []int{mostWaiting, mostWaiting + 1} {
+		late := &tap{g: newGatherer(), of: map[string]*passing{}}
+		for i := n; i >= 0; i-- {
+			late.take(long, int64(4*i), []byte{1, 2, 3, 4}, nil)
+		}
+		late.take(long, int64(4*n+4), make([]byte, 16*mostWaiting-4*n-4), nil)
+		if got := late.complete(long); got != (n == mostWaiting) {
+			t.Errorf("%d pieces wait: complete %v", n, got)
+		}
 	}
 }
 

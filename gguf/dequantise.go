@@ -47,19 +47,25 @@ func (t Type) DequantiseBytes(dst, src []byte) {
 
 // vectorised is Dequantise by the assembly kernels; false where there is none.
 func (t Type) vectorised(dst []float32, src []byte) bool {
-	if !haveAsm || t != Q4_K && t != Q5_K && t != Q6_K || len(src) == 0 {
-		return false
-	}
 	elems, size := t.Block()
 	n := len(src) / size
-	to, from := &dst[:n*elems][0], &src[:n*size][0]
+	if !haveAsm || n == 0 || len(dst) < n*elems {
+		return false
+	}
+	to, from := &dst[0], &src[0]
 	switch t {
+	case Q4_0:
+		blocks4(to, from, n)
+	case Q8_0:
+		blocks8(to, from, n)
 	case Q4_K:
 		blocks4K(to, from, n)
 	case Q5_K:
 		blocks5K(to, from, n)
 	case Q6_K:
 		blocks6K(to, from, n)
+	default:
+		return false
 	}
 	return true
 }

@@ -5,6 +5,12 @@
 package gguf
 
 //go:noescape
+func blocks4(dst *float32, src *byte, n int)
+
+//go:noescape
+func blocks8(dst *float32, src *byte, n int)
+
+//go:noescape
 func blocks4K(dst *float32, src *byte, n int)
 
 //go:noescape

@@ -4,6 +4,134 @@
 
 #include "textflag.h"
 
+// func blocks4(dst *float32, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·blocks4(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x0000000f, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00000008, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x00007fff, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0x00008000, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	MOVL         $0x00007bff, BX
+	VMOVD        BX, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x77800000, BX
+	VMOVD        BX, X5
+	VPBROADCASTD X5, Y5
+	MOVL         $0x7f800000, BX
+	VMOVD        BX, X6
+	VPBROADCASTD X6, Y6
+
+block:
+	MOVWLZX      (CX), BX
+	VMOVD        BX, X7
+	VPAND        Y3, Y7, Y8
+	VPSLLD       $0x10, Y8, Y8
+	VPAND        Y2, Y7, Y7
+	VPCMPGTD     Y4, Y7, Y9
+	VPAND        Y6, Y9, Y9
+	VPSLLD       $0x0d, Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VPOR         Y9, Y7, Y7
+	VPOR         Y8, Y7, Y7
+	VBROADCASTSS X7, Y7
+	VPMOVZXBD    2(CX), Y8
+	VPSRLD       $0x04, Y8, Y9
+	VPAND        Y0, Y8, Y8
+	VPSUBD       Y1, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y7, Y8, Y8
+	VMOVUPS      Y8, (AX)
+	VPSUBD       Y1, Y9, Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y7, Y9, Y9
+	VMOVUPS      Y9, 64(AX)
+	VPMOVZXBD    10(CX), Y8
+	VPSRLD       $0x04, Y8, Y9
+	VPAND        Y0, Y8, Y8
+	VPSUBD       Y1, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y7, Y8, Y8
+	VMOVUPS      Y8, 32(AX)
+	VPSUBD       Y1, Y9, Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y7, Y9, Y9
+	VMOVUPS      Y9, 96(AX)
+	ADDQ         $0x00000012, CX
+	ADDQ         $0x00000080, AX
+	DECQ         DX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func blocks8(dst *float32, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·blocks8(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x00007fff, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00008000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x00007bff, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0x77800000, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	MOVL         $0x7f800000, BX
+	VMOVD        BX, X4
+	VPBROADCASTD X4, Y4
+
+block:
+	MOVWLZX      (CX), BX
+	VMOVD        BX, X5
+	VPAND        Y1, Y5, Y6
+	VPSLLD       $0x10, Y6, Y6
+	VPAND        Y0, Y5, Y5
+	VPCMPGTD     Y2, Y5, Y7
+	VPAND        Y4, Y7, Y7
+	VPSLLD       $0x0d, Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VPOR         Y7, Y5, Y5
+	VPOR         Y6, Y5, Y5
+	VBROADCASTSS X5, Y5
+	VPMOVSXBD    2(CX), Y6
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y5, Y6, Y6
+	VMOVUPS      Y6, (AX)
+	VPMOVSXBD    10(CX), Y6
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y5, Y6, Y6
+	VMOVUPS      Y6, 32(AX)
+	VPMOVSXBD    18(CX), Y6
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y5, Y6, Y6
+	VMOVUPS      Y6, 64(AX)
+	VPMOVSXBD    26(CX), Y6
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y5, Y6, Y6
+	VMOVUPS      Y6, 96(AX)
+	ADDQ         $0x00000022, CX
+	ADDQ         $0x00000080, AX
+	DECQ         DX
+	JNZ          block
+	VZEROUPPER
+	RET
+
 // func blocks4K(dst *float32, src *byte, n int)
 // Requires: AVX, AVX2
 TEXT ·blocks4K(SB), NOSPLIT, $64-24

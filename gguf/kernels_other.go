@@ -6,6 +6,8 @@ package gguf
 // is never called.
 var haveAsm = false
 
+func blocks4(dst *float32, src *byte, n int)  { noKernel() }
+func blocks8(dst *float32, src *byte, n int)  { noKernel() }
 func blocks4K(dst *float32, src *byte, n int) { noKernel() }
 func blocks5K(dst *float32, src *byte, n int) { noKernel() }
 func blocks6K(dst *float32, src *byte, n int) { noKernel() }

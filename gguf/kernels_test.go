@@ -10,7 +10,7 @@ import (
 )
 
 // kernels are the types that have assembly.
-var kernels = []Type{Q4_K, Q5_K, Q6_K}
+var kernels = []Type{Q4_0, Q8_0, Q4_K, Q5_K, Q6_K}
 
 // sameNumbers demands that the assembly and the portable code write the same bits
 // for whole blocks. Of numbers that are none, it asks no more than that.
@@ -89,8 +89,9 @@ func TestKernelScales(t *testing.T) {
 
 // FuzzKernels compares them on any bytes.
 func FuzzKernels(f *testing.F) {
-	f.Add(uint8(0), make([]byte, 144))
-	f.Add(uint8(2), slices.Repeat([]byte{0xff}, 420))
+	f.Add(uint8(2), make([]byte, 144))
+	f.Add(uint8(4), slices.Repeat([]byte{0xff}, 420))
+	f.Add(uint8(1), slices.Repeat([]byte{0x80}, 102))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		withAsm(t)
 		ty := kernels[int(kind)%len(kernels)]

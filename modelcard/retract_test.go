@@ -103,7 +103,7 @@ func TestRetractProperties(t *testing.T) {
 		edited := strings.Join(slices.Insert(slices.Clone(lines), at, "precious\n"), "")
 		got, warnings := Retract([]byte(edited), r.Edits)
 		inside := false // of the section
-		if from, to, ok := sealMark.find([]byte(edited), 0); ok {
+		if from, to, ok := sealMark.find([]byte(edited), findFront([]byte(edited)).body); ok {
 			inside = strings.Contains(edited[from:to], "precious")
 		}
 		if !bytes.Contains(got, []byte("precious\n")) && !(inside && len(warnings) > 0) {
@@ -113,6 +113,29 @@ func TestRetractProperties(t *testing.T) {
 			if strings.Count(string(got), l) < strings.Count(card, l) {
 				t.Fatalf("%q is gone:\n%q from\n%q", l, got, edited)
 			}
+		}
+	})
+}
+
+// FuzzRetract: whatever became of a card, something comes back, and of a card that
+// nobody edited no section stays.
+func FuzzRetract(f *testing.F) {
+	f.Add([]byte("# M\n"), []byte("---\ntags: [sealed\n"), true)
+	f.Add([]byte("---\ntags:\n- a\n---\n<pre>\n"), []byte(sec+"\n"+sec), false)
+	f.Add([]byte("\ufeff---\r\n---\r\n"), []byte("---\n<!-- \n"+SealEnd), true)
+	f.Fuzz(func(t *testing.T, card, edited []byte, base bool) {
+		a := Additions{Seal: []byte("the section\n"), Tags: Tags()}
+		if base {
+			a.BaseModel, a.Relation = "org/name", "finetune"
+		}
+		r := Amend(card, a)
+		for _, edits := range [][]Edit{r.Edits, nil, {}} {
+			Retract(edited, edits)
+			Retract(append(bytes.Clone(r.Content), edited...), edits)
+		}
+		got, _ := Retract(r.Content, r.Edits)
+		if n := bytes.Count(card, []byte(SealBegin)); bytes.Count(got, []byte(SealBegin)) > n {
+			t.Fatalf("the section stays:\n%q from\n%q", got, r.Content)
 		}
 	})
 }

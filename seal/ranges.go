@@ -51,11 +51,10 @@ type Ranges struct {
 
 // Figures behind the constants: docs of the seal's profiles; DESIGN's tables.
 const (
-	spread         = 8  // strong, max: per class
-	stagger        = 10 // strong, max: distance between the ends of different groups
-	outlierGap     = 8  // smallest distance from the middle that makes an outlier
-	offsetInner    = 50 // strong, max: value/output and up/down
-	offsetOuter    = 30 // strong, max: norms and query/key
+	innerWide      = 80 // strong, max: value/output and up/down
+	normFar        = 60 // strong, max: norms upwards; the squares of gradients stay within fp32
+	normNear       = 30 // strong, max: norms downwards
+	queryKeyWide   = 38 // strong, max: query/key
 	residualWide   = 40 // strong, max: residual gauge
 	fp32Limit      = 120
 	squareLimit    = 62 // a norm squares and sums its input in fp32
@@ -116,55 +115,18 @@ func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
 		}
 	}
 	out := &Ranges{Growth: growth, Why: a.why}
+	tier := tiersOf(f.Solution.Groups)
 	for i, g := range f.Solution.Groups {
 		q := Group{ID: g.ID, Kind: g.Kind, Layer: g.Layer, Classes: g.Classes, Offsets: []int{0}}
 		q.Lo, q.Hi = a.lo[i], a.hi[i]
 		if a.rigid[i] {
 			q.Offsets, q.Lo, q.Hi = []int{a.lo[i]}, 0, 0
 		} else if r.Profile != Portable {
-			q.spread(i, a.lo[i], a.hi[i])
+			q.spread(tier[i], a.lo[i], a.hi[i])
 		}
 		out.Groups = append(out.Groups, q)
 	}
 	return out, nil
-}
-
-// spread distributes the classes of group i over its range. All lie in the
-// middle, close together, but for one at each end. On either side of the pair
-// the smallest is then the only one that a small learning rate can train, and a
-// rate large enough for the others wrecks it. An even distribution over the range
-// leaves an attacker a tenth of the classes at any rate, and every further
-// outlier leaves him one more. The ends differ from group to group, so that one
-// rate does not suit the outliers of all layers at once.
-func (g *Group) spread(i, lo, hi int) {
-	gap := (hi - lo) / 2
-	if g.Classes < 2 || gap < outlierGap {
-		g.Offsets, g.Lo, g.Hi = centre(lo, hi)
-		return
-	}
-	half := min(spread/2, gap/8)
-	g.Offsets, g.Lo, g.Hi = []int{lo + gap}, -half, half
-	inset := func(k int) int { return min(k%3*stagger, gap-outlierGap) }
-	g.Outliers = Outliers{Count: 1, Low: lo + inset(i), High: hi - inset(i/3+i)}
-}
-
-// centre splits a range into a spread around one or two offsets: the offsets
-// lie as far out as the spread allows; one much nearer to zero is left out.
-func centre(lo, hi int) (offsets []int, from, to int) {
-	s := min(spread, (hi-lo)/2)
-	if s == 0 {
-		return []int{0}, lo, hi
-	}
-	down, up := lo+s, hi-s
-	switch {
-	case down >= up:
-		return []int{0}, lo, hi
-	case up >= -2*down:
-		return []int{up}, -s, s
-	case -down >= 2*up:
-		return []int{down}, -s, s
-	}
-	return []int{down, up}, -s, s
 }
 
 // start gives every group the widest range that its kind may have.
@@ -216,9 +178,11 @@ func widest(k gauge.Kind, r Request, growth bool) (lo, hi int) {
 	case gauge.VO, gauge.FFN:
 		// Activations behind a softmax or a gate have long tails towards zero:
 		// they only grow.
-		return 0, clip(offsetInner + spread)
+		return 0, clip(innerWide)
+	case gauge.Norm:
+		return -clip(normNear), clip(normFar)
 	}
-	return -clip(offsetOuter + spread), clip(offsetOuter + spread)
+	return -clip(queryKeyWide), clip(queryKeyWide)
 }
 
 // enforce narrows contributors until c holds; it reports whether it did.

@@ -11,23 +11,25 @@ import (
 
 func main() {
 	ConstraintExpr("amd64")
+	blocks4()
+	blocks8()
 	blocks45K("blocks4K", 144, false)
 	blocks45K("blocks5K", 176, true)
 	blocks6K()
 	Generate()
 }
 
-// blocks opens a function that turns n blocks at src into 256 numbers each.
+// blocks opens a function that turns n blocks at src into numbers.
 func blocks(name string) (dst, src, n reg.Register) {
 	TEXT(name, NOSPLIT, "func(dst *float32, src *byte, n int)")
 	Pragma("noescape")
 	return Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
 }
 
-// next closes it: a block is size bytes.
-func next(dst, src, n reg.Register, size int) {
+// next closes it: a block is size bytes, and elems numbers.
+func next(dst, src, n reg.Register, size, elems int) {
 	ADDQ(U32(uint32(size)), src)
-	ADDQ(U32(1024), dst)
+	ADDQ(U32(uint32(4*elems)), dst)
 	DECQ(n)
 	JNZ(LabelRef("block"))
 	VZEROUPPER()
@@ -67,6 +69,54 @@ func (h halves) convert(x reg.VecVirtual) {
 	VMULPS(h.up, x, x)
 	VPOR(special, x, x)
 	VPOR(sign, x, x)
+}
+
+// scale fills a register with the fp16 at a place, as fp32.
+func (h halves) scale(at Mem) reg.VecVirtual {
+	x, r := YMM(), GP32()
+	MOVWLZX(at, r)
+	VMOVD(r, x.AsX())
+	h.convert(x)
+	VBROADCASTSS(x.AsX(), x)
+	return x
+}
+
+// blocks4 writes the numbers of Q4_0: codes of four bits less 8, those of 16
+// bytes' lower halves first, times a scale.
+func blocks4() {
+	dst, src, n := blocks("blocks4")
+	nibble, bias, h := constant(15), constant(8), newHalves()
+	Label("block")
+	d := h.scale(Mem{Base: src})
+	for j := range 2 {
+		low, high := YMM(), YMM()
+		VPMOVZXBD(Mem{Base: src, Disp: 2 + 8*j}, low)
+		VPSRLD(U8(4), low, high)
+		VPAND(nibble, low, low)
+		for k, v := range []reg.VecVirtual{low, high} {
+			VPSUBD(bias, v, v)
+			VCVTDQ2PS(v, v)
+			VMULPS(d, v, v)
+			VMOVUPS(v, Mem{Base: dst, Disp: 64*k + 32*j})
+		}
+	}
+	next(dst, src, n, 18, 32)
+}
+
+// blocks8 writes the numbers of Q8_0: codes of eight bits times a scale.
+func blocks8() {
+	dst, src, n := blocks("blocks8")
+	h := newHalves()
+	Label("block")
+	d := h.scale(Mem{Base: src})
+	for j := range 4 {
+		v := YMM()
+		VPMOVSXBD(Mem{Base: src, Disp: 2 + 8*j}, v)
+		VCVTDQ2PS(v, v)
+		VMULPS(d, v, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: 32 * j})
+	}
+	next(dst, src, n, 34, 32)
 }
 
 // sixBits unpacks the eight scales of six bits, or the eight least values, in
@@ -155,7 +205,7 @@ func blocks45K(name string, size int, fifth bool) {
 			}
 		}
 	}
-	next(dst, src, n, size)
+	next(dst, src, n, size, 256)
 }
 
 // blocks6K writes the numbers of Q6_K: a code of six bits less 32, times a scale,
@@ -167,11 +217,7 @@ func blocks6K() {
 	nibble, upper, bias, h := constant(15), constant(0x30), constant(32), newHalves()
 	Label("block")
 	{
-		x, r := YMM(), GP32()
-		MOVWLZX(Mem{Base: src, Disp: 208}, r)
-		VMOVD(r, x.AsX())
-		h.convert(x)
-		VBROADCASTSS(x.AsX(), x)
+		x := h.scale(Mem{Base: src, Disp: 208})
 		for i := range 2 {
 			y := YMM()
 			VPMOVSXBD(Mem{Base: src, Disp: 192 + 8*i}, y)
@@ -211,5 +257,5 @@ func blocks6K() {
 			}
 		}
 	}
-	next(dst, src, n, size)
+	next(dst, src, n, size, 256)
 }

@@ -39,20 +39,22 @@ var models = []model{
 	{"mixtral", "arena/specimen/models/mixtral", "Mixtral, 4 experts"},
 }
 
-// suite is what is tried; "" if nothing is.
-func suite(m model, seal string) string {
+// suites are what is tried on a model, in order of interest: the page shows the
+// last one that is complete.
+func suites(m model, seal string) []string {
 	switch {
 	case seal == "max":
-		return "wide"
+		return []string{"core", "wide"}
 	case m.name == models[0].name || seal == "strong" || seal == "portable":
-		return "core"
+		return []string{"core"}
 	}
-	return ""
+	return nil
 }
 
 type options struct {
 	out, doc      string
 	models, seals []string
+	suites        []string
 	study         bool
 	parallel      int
 }
@@ -60,6 +62,7 @@ type options struct {
 func main() {
 	var o options
 	names, seals := flag.String("models", "all", "comma-separated names, or all"), flag.String("seals", "all", "comma-separated names, or all")
+	suites := flag.String("suites", "all", "comma-separated names, or all")
 	flag.StringVar(&o.out, "out", "bench-out/resistance", "folder of the runs")
 	flag.StringVar(&o.doc, "doc", "docs/resistance.md", "page to write; empty: none")
 	flag.BoolVar(&o.study, "study", true, "also measure what each effect of a seal contributes")
@@ -67,6 +70,7 @@ func main() {
 	only := flag.Bool("only-write", false, "measure nothing, write the page")
 	flag.Parse()
 	o.models, o.seals = strings.Split(*names, ","), strings.Split(*seals, ",")
+	o.suites = strings.Split(*suites, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := o.measure(ctx, *only)
@@ -92,11 +96,13 @@ func (o *options) measure(ctx context.Context, only bool) error {
 			continue
 		}
 		for _, s := range slices.Backward(seals) {
-			if !wanted(o.seals, s.name) || suite(m, s.name) == "" {
-				continue
-			}
-			if err := o.one(ctx, m, s, arena.Builtin(), suite(m, s.name)); err != nil {
-				return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
+			for _, suite := range suites(m, s.name) {
+				if !wanted(o.seals, s.name) || !wanted(o.suites, suite) {
+					continue
+				}
+				if err := o.one(ctx, m, s, arena.Builtin(), suite); err != nil {
+					return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
+				}
 			}
 		}
 	}

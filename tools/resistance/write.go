@@ -24,7 +24,7 @@ func (o *options) write() error {
 	for _, m := range models {
 		row := measured{model: m}
 		for _, s := range seals {
-			sum, err := o.summary(suite(m, s.name), m.name, s.name)
+			sum, err := o.latest(m, s.name)
 			if err != nil {
 				return err
 			}
@@ -61,6 +61,20 @@ func optional(path string) (string, error) {
 		return "", nil
 	}
 	return string(raw), err
+}
+
+// latest is the summary of the largest suite that was measured.
+func (o *options) latest(m model, seal string) (sum *arena.Summary, err error) {
+	for _, suite := range suites(m, seal) {
+		more, err := o.summary(suite, m.name, seal)
+		if err != nil {
+			return nil, err
+		}
+		if more != nil {
+			sum = more
+		}
+	}
+	return sum, nil
 }
 
 // summary reads one; nil if it has not been measured.
