@@ -30,7 +30,7 @@ type AdapterOptions struct {
 	Key      func(*manifest.Manifest) (keys.SealKey, error)
 	Force    bool
 	Progress Progress
-	Notice   func(string)
+	Notice   func(string) // told what the user should know; nil: nobody is
 }
 
 // AdapterResult says what was converted.

@@ -10,6 +10,7 @@ import (
 	"github.com/neuroseal/neuroseal/arch"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/dtype"
+	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
 // Detection is what the weights themselves tell about a seal, without manifest
@@ -20,6 +21,12 @@ type Detection struct {
 	// StaticScale estimates the factor of the original tool's method, assuming
 	// that both sides of its pairs were alike before; 0: none suspected.
 	StaticScale float64 `json:"static_scale,omitempty"`
+}
+
+// Refuse is the error of Lock for a checkpoint whose weights tell of a seal.
+func (d Detection) Refuse(path string) error {
+	return fault.New(fault.AlreadySealed, "%s looks sealed: %s", path, d).
+		WithHint("if the original is like this, repeat with --allow-sealed")
 }
 
 func (d Detection) String() string { return strings.Join(d.Evidence, "; ") }

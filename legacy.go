@@ -24,7 +24,7 @@ type LegacyOptions struct {
 	Scale          float64 // the --scale that it was given; 0: DefaultScale
 	Force          bool
 	Progress       Progress
-	Notice         func(string)
+	Notice         func(string) // told what the user should know; nil: nobody is
 }
 
 // legacySides are the four weights that the original tool scales in every

@@ -64,7 +64,7 @@ type LockOptions struct {
 
 	Time     time.Time // recorded; zero: now
 	Progress Progress
-	Notice   func(string)
+	Notice   func(string) // told what the user should know; nil: nobody is
 
 	// Signer signs the output: a folder as model.sig inside, a model file and its
 	// manifest beside them, as .sig. nil: no signature.
@@ -86,7 +86,7 @@ type LockResult struct {
 	Manifest *manifest.Manifest
 	Explain  []Explanation // one per group
 	Bytes    int64         // size of the output
-	LeftOut  []string      // files that were not copied, with the reason
+	LeftOut  []string      // files that were not copied; the manifest's notes say why
 	Output   string
 
 	Signature string // path of the output's signature; "": none
@@ -284,8 +284,7 @@ func (l *locker) plan(ctx context.Context) error {
 			return err
 		}
 		if found := detect(full, l.m, weights.stats); found.Sealed {
-			return fault.New(fault.AlreadySealed, "%s looks sealed: %s", l.o.Source, found).
-				WithHint("if the original is like this, repeat with --allow-sealed")
+			return found.Refuse(l.o.Source)
 		}
 	}
 	l.man = &manifest.Manifest{

@@ -64,6 +64,9 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 				return err
 			}
 		}
+		for _, s := range l.m.ck.Skipped() {
+			res.LeftOut = append(res.LeftOut, s.Path)
+		}
 		l.files(out, card)
 		if err := l.keepNested(ctx, dir); err != nil {
 			return err

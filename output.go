@@ -41,6 +41,11 @@ func (w rewriting) run(ctx context.Context, finish func(*atomicdir.Dir, *checkpo
 			return err
 		}
 	}
+	if w.notice != nil {
+		for _, s := range w.ck.Skipped() {
+			w.notice(s.Path + " is left out: " + s.Why)
+		}
+	}
 	w.opt.Progress = w.progress.Add
 	w.progress.Stage(w.stage, w.ck.RewriteBytes(w.opt))
 	out, err := w.ck.Rewrite(ctx, dir, w.opt)

@@ -22,7 +22,7 @@ type UnlockOptions struct {
 	Key      func(*manifest.Manifest) (keys.SealKey, error)
 	Force    bool
 	Progress Progress
-	Notice   func(string)
+	Notice   func(string) // told what the user should know; nil: nobody is
 }
 
 // UnlockResult says what was restored.

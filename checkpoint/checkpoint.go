@@ -78,6 +78,8 @@ type File struct {
 	// Weights marks a file in another format that holds or may hold the
 	// weights: GGUF, ONNX, safetensors that are no shards, archives.
 	Weights bool
+	// Perm is who may do what with it; 0 where the source knows no permissions.
+	Perm fs.FileMode
 }
 
 // Sensitive reports whether a copy of the file could hold the weights once

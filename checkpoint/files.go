@@ -37,7 +37,11 @@ func (c *Checkpoint) walk() ([]File, error) {
 			c.skipped = append(c.skipped, Skipped{p, why})
 			return nil
 		}
-		files = append(files, classify(p, info.Size(), func() []byte { return c.head(p) }))
+		f := classify(p, info.Size(), func() []byte { return c.head(p) })
+		if c.fsys == nil {
+			f.Perm = info.Mode().Perm()
+		}
+		files = append(files, f)
 		return nil
 	})
 	if err != nil {

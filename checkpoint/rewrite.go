@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"runtime"
@@ -195,7 +196,11 @@ type job struct {
 	override []byte // the new content, if replaced
 	replaced bool
 	added    bool // not in the checkpoint
+	perm     fs.FileMode
 }
+
+// newFile is the permissions of what no file was copied for, less the umask.
+const newFile = fs.FileMode(0o666)
 
 // plan lists the output files, the largest first, so that the last worker does
 // not start on the largest when the others are done.
@@ -210,7 +215,7 @@ func (c *Checkpoint) plan(opt RewriteOptions) ([]job, *RewriteResult, error) {
 		if _, ok := opt.Placed[s.Path]; ok {
 			continue
 		}
-		jobs = append(jobs, job{rel: s.Path, size: s.Size, shard: i})
+		jobs = append(jobs, job{rel: s.Path, size: s.Size, shard: i, perm: newFile})
 	}
 	for _, f := range c.others {
 		content, ok := rest[f.Path]
@@ -219,10 +224,14 @@ func (c *Checkpoint) plan(opt RewriteOptions) ([]job, *RewriteResult, error) {
 			res.LeftOut = append(res.LeftOut, f)
 			continue
 		}
-		jobs = append(jobs, job{rel: f.Path, size: f.Size, shard: -1, override: content, replaced: ok})
+		perm := newFile
+		if f.Perm != 0 {
+			perm = f.Perm | 0o600 // what is copied can be read and replaced
+		}
+		jobs = append(jobs, job{rel: f.Path, size: f.Size, shard: -1, override: content, replaced: ok, perm: perm})
 	}
 	for rel, content := range rest {
-		jobs = append(jobs, job{rel: rel, shard: -1, override: content, replaced: true, added: true})
+		jobs = append(jobs, job{rel: rel, shard: -1, override: content, replaced: true, added: true, perm: newFile})
 	}
 	slices.SortFunc(jobs, func(a, b job) int {
 		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.rel, b.rel))
@@ -272,7 +281,7 @@ func (r *rewriter) file(ctx context.Context, j job) (FileResult, error) {
 }
 
 func (r *rewriter) fill(ctx context.Context, j job, res *FileResult) error {
-	out, err := r.dst.Create(j.rel)
+	out, err := r.dst.CreateMode(j.rel, j.perm)
 	if err != nil {
 		return err
 	}

@@ -134,25 +134,6 @@ func count(n int64) string {
 	return s
 }
 
-// rate formats a learning rate: 2e-4 rather than 0.0002.
-func rate(x float64) string {
-	if !finite(x) {
-		return wordDiverged
-	}
-	s := strconv.FormatFloat(x, 'e', 3, 64)
-	mantissa, exponent, _ := strings.Cut(s, "e")
-	mantissa = strings.TrimSuffix(strings.TrimRight(mantissa, "0"), ".")
-	sign := ""
-	if strings.HasPrefix(exponent, "-") {
-		sign = "-"
-	}
-	exponent = strings.TrimLeft(exponent, "+-0")
-	if exponent == "" {
-		return mantissa
-	}
-	return mantissa + "e" + sign + exponent
-}
-
 // day is the date of an RFC 3339 time; what is none is shown as it is.
 func day(s string) string {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {

@@ -28,20 +28,6 @@ func TestMatMul(t *testing.T) {
 	})
 }
 
-func TestBatchMatMul(t *testing.T) {
-	rng := rand.New(rand.NewPCG(2, 7))
-	const batch, m, k, n = 5, 3, 16, 20
-	a, b := random(rng, batch*m*k), random(rng, batch*k*n)
-	for _, trans := range []bool{false, true} {
-		got, want := make([]float32, batch*m*n), make([]float32, batch*m*n)
-		BatchMatMul(got, a, b, batch, m, k, n, trans)
-		for i := range batch {
-			MatMul(want[i*m*n:], a[i*m*k:], b[i*k*n:], m, k, n, trans)
-		}
-		same(t, "batch", got, want)
-	}
-}
-
 func TestParallelCoversOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, grain := rapid.IntRange(0, 1000).Draw(t, "n"), rapid.IntRange(0, 200).Draw(t, "grain")

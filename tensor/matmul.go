@@ -34,19 +34,6 @@ func MatMul(dst, a, b []float32, m, k, n int, transB bool) {
 	}
 }
 
-// BatchMatMul does batch independent products of the same shape, whose operands
-// lie one after another, sharing them among goroutines.
-func BatchMatMul(dst, a, b []float32, batch, m, k, n int, transB bool) {
-	need("dst", len(dst), batch*m*n)
-	need("a", len(a), batch*m*k)
-	need("b", len(b), batch*k*n)
-	Parallel(batch, 1, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			MatMul(dst[i*m*n:], a[i*m*k:], b[i*k*n:], m, k, n, transB)
-		}
-	})
-}
-
 // raw views floats as the bytes that they are; only for the assembly, which runs
 // where these are little-endian.
 func raw(x []float32) []byte {

@@ -228,7 +228,7 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 			}
 		}
 		if k, err = o.prepareKey(u); err != nil {
-			return nil, err
+			return nil, o.sourceFirst(ctx, k, err)
 		}
 		o.LockOptions.Key, o.LockOptions.Slots = k.key, k.inside
 		if err := o.openRegistry(u, k.key); err != nil {
@@ -266,6 +266,20 @@ func (o *lockOptions) lock(ctx context.Context, u *ui.UI) (*lockOutcome, error) 
 	k.tell(u)
 	o.Registry.tell(u)
 	return out, nil
+}
+
+// sourceFirst is the error of a lock whose key cannot be placed: if a key file is
+// in the way and the weights look sealed, that is what is wrong, and the key may
+// be theirs. It reads the weights, which is why no lock begins with it.
+func (o *lockOptions) sourceFirst(ctx context.Context, k *lockKey, refused error) error {
+	if k == nil || k.file == nil || !k.file.taken || o.AllowSealed || o.Remote != nil {
+		return refused
+	}
+	in, err := neuroseal.Inspect(ctx, neuroseal.InspectOptions{Path: o.Source, Graph: o.Graph, AllowUnsealed: o.AllowUnsealed, Detect: true})
+	if err != nil || in.Detection == nil || !in.Detection.Sealed {
+		return refused
+	}
+	return in.Detection.Refuse(o.Source)
 }
 
 // lockKey is the key of a new seal and where it goes.

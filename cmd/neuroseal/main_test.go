@@ -27,11 +27,17 @@ const failEnv = "NEUROSEAL_TEST_FAIL"
 
 const killedCode = 77
 
+// costEnv lets passphrases cost as much in tests as they do elsewhere, if set.
+const costEnv = "NEUROSEAL_TEST_SCRYPT"
+
 // TestMain lets the test binary itself be the command that scripts run.
 func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){
 		"neuroseal": func() {
 			setHook(os.Getenv(failEnv))
+			if os.Getenv(costEnv) == "" {
+				workFactor = 4
+			}
 			main()
 		},
 		"agekeygen": ageKeygen,

@@ -16,6 +16,10 @@ import (
 	"github.com/neuroseal/neuroseal/keys"
 )
 
+// workFactor is log2 of scrypt's cost for new passphrases; 0: the default. Tests
+// of something else lower it.
+var workFactor = 0
+
 // slotOptions say for whom a seal key is wrapped.
 type slotOptions struct {
 	Recipients     []string
@@ -60,7 +64,7 @@ func (s *slotOptions) wrap(u *ui.UI, k keys.SealKey, pass bool, now time.Time) (
 		if err != nil {
 			return nil, err
 		}
-		slot, err := keys.WrapPassphrase(k, text, 0)
+		slot, err := keys.WrapPassphrase(k, text, workFactor)
 		if err != nil {
 			return nil, err
 		}
@@ -83,6 +87,7 @@ type beside struct {
 	guard       *atomicdir.Pending // keeps other runs off; never becomes visible
 	interrupted bool               // a run was killed while it held the guard
 	made        bool
+	taken       bool // something else stands there
 }
 
 // placeBeside begins such a file. It lies neither in the source, which is only
@@ -148,6 +153,7 @@ func (b *beside) exists() bool {
 func (b *beside) newKey(u *ui.UI, o *lockOptions) (keys.SealKey, error) {
 	if b.exists() {
 		if !b.interrupted && !o.Force {
+			b.taken = true
 			return keys.SealKey{}, fault.New(fault.Usage, "key file %s exists already, and is not replaced", b.path).
 				WithHint("seal with that key: --key-file %s, or --force, which replaces the output, too; or move it away if no sealed model needs it", b.path)
 		}

@@ -16,6 +16,7 @@
 package atomicdir
 
 import (
+	"io/fs"
 	"path/filepath"
 	"sync"
 
@@ -119,7 +120,10 @@ func (d *Dir) Path() string { return d.dst }
 
 // Create makes a new file in the folder, and the folders on the way. rel is
 // slash-separated; a name that leaves the folder, or that exists, is refused.
-func (d *Dir) Create(rel string) (*File, error) {
+func (d *Dir) Create(rel string) (*File, error) { return d.CreateMode(rel, 0o666) }
+
+// CreateMode is Create for a file with permissions of its own, less the umask.
+func (d *Dir) CreateMode(rel string, perm fs.FileMode) (*File, error) {
 	if err := CheckName(rel); err != nil {
 		return nil, err
 	}
@@ -132,7 +136,7 @@ func (d *Dir) Create(rel string) (*File, error) {
 	if err := d.makeParents(path); err != nil {
 		return nil, err
 	}
-	f, err := create(path, 0o666)
+	f, err := create(path, perm)
 	if err != nil {
 		return nil, err
 	}

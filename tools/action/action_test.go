@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/neuroseal/neuroseal/internal/testspace"
 	"github.com/neuroseal/neuroseal/keys"
 )
 
@@ -51,6 +52,7 @@ var build struct {
 
 // TestMain removes the binary that the tests share.
 func TestMain(m *testing.M) {
+	testspace.Take()
 	code := m.Run()
 	if build.path != "" {
 		_ = os.RemoveAll(filepath.Dir(build.path))
@@ -73,7 +75,7 @@ func binary(t *testing.T) string {
 		}
 		build.path = filepath.Join(dir, "neuroseal")
 		cmd := exec.Command("go", "build", "-o", build.path+".real", "./cmd/neuroseal")
-		cmd.Dir = repository(t)
+		cmd.Dir, cmd.Env = repository(t), append(os.Environ(), "GOGC=400") // less time for more memory
 		if out, err := cmd.CombinedOutput(); err != nil {
 			build.err = fmt.Errorf("%w: %s", err, out)
 			return
