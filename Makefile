@@ -20,7 +20,7 @@ race: ## the same under the race detector, without what spends a minute in scryp
 	GORACE=atexit_sleep_ms=0 $(GO) test -race -short -timeout 30m -skip '^TestScripts$$/^(demo|key|lock_password|terminal)$$' ./...
 
 portable: ## the packages with assembly, as a processor without AVX2 runs them
-	$(GO) test -exec 'env GODEBUG=cpu.avx2=off' -skip '^TestUnderflowDecidesTies$$' ./internal/dtype ./tensor ./probe ./seal ./gguf
+	$(GO) test -exec 'env GODEBUG=cpu.avx2=off' -skip '^TestUnderflowDecidesTies$$' ./internal/dtype ./internal/sha256x2 ./checkpoint ./tensor ./probe ./seal ./gguf
 
 fuzz: ## every fuzz target for FUZZTIME
 	tools/fuzz.sh $(FUZZTIME)

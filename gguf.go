@@ -87,9 +87,10 @@ func (o *LockOptions) suitsGGUF() error {
 	return nil
 }
 
-// halves lists the values that runtimes of GGUF keep in fp16 whatever the
-// weights' types are: queries, keys and values.
-func (m *model) halves() []graph.ID {
+// kept lists the values that runtimes of GGUF round to a type that has nothing
+// to do with the weights': keys and values, in fp16 unless the user chooses
+// another type for the cache, and with them queries.
+func (m *model) kept() []graph.ID {
 	if !gguf.Is(m.path) {
 		return nil
 	}

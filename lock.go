@@ -331,8 +331,8 @@ func (l *locker) planGauge(ctx context.Context, tensors map[string]seal.TensorFa
 		}
 		r.Bound = int(math.Log2(l.man.Scale))
 	}
-	f.Half = l.m.halves()
-	if l.o.Profile == seal.Portable || len(f.Half) > 0 {
+	f.Kept = l.m.kept()
+	if l.o.Profile == seal.Portable {
 		if f.Observed, err = l.measure.observe(ctx, l.sol, l.o.Progress); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 
 // readable are the fixtures that other people's readers dequantise.
 var readable = []string{
-	"mlx", "mlx-int2", "mlx-int3", "mlx-int5", "mlx-int6", "mlx-int8",
+	"mlx", "mlx-int2", "mlx-int3", "mlx-int5", "mlx-int6", "mlx-int8", "mlx-mxfp4", "mlx-mxfp8", "mlx-nvfp4",
 	"gptq", "gptq-order", "gptq-order-int8", "gptq-v2-int8", "awq",
 	"nvfp4", "nvfp4-w4a4", "nvfp4-room", "modelopt-fp8", "ct-nvfp4",
 	"ct-int4-group", "ct-int4-zero", "ct-int8-channel", "ct-w8a8", "ct-fp8-channel", "ct-fp8-block",

@@ -9,8 +9,9 @@ import (
 	"github.com/neuroseal/neuroseal/internal/dtype"
 )
 
-// mlx reads MLX's affine quantisation: code times scale plus bias, in groups
-// along the input. Modules may have bits of their own, which the shapes show.
+// mlx reads MLX's quantisation: code times scale plus bias in groups along the
+// input, or in its other modes a small float times a scale of one byte. Modules
+// may have bits and modes of their own.
 func mlx(t *tensors, raw json.RawMessage) error {
 	var c struct {
 		Group int    `json:"group_size"`
@@ -20,26 +21,26 @@ func mlx(t *tensors, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return err
 	}
-	if c.Mode != "" && c.Mode != "affine" {
-		return fmt.Errorf("mode %q; affine is known", c.Mode)
-	}
 	var each map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &each); err != nil {
 		return err
 	}
 	for _, base := range t.bases(".scales") {
-		group, bitsOf := c.Group, c.Bits
+		o := c
 		if own := each[base]; len(own) > 0 && own[0] == '{' {
-			o := c
 			if err := json.Unmarshal(own, &o); err != nil {
 				return fmt.Errorf("%s: %w", base, err)
 			}
-			if o.Mode != "" && o.Mode != "affine" {
-				return fmt.Errorf("%s: mode %q", base, o.Mode)
-			}
-			group, bitsOf = o.Group, o.Bits
 		}
-		if err := t.affine(base, group, bitsOf); err != nil {
+		var err error
+		if m, ok := mlxModes[o.Mode]; ok {
+			err = t.small(base, m)
+		} else if o.Mode == "" || o.Mode == "affine" {
+			err = t.affine(base, o.Group, o.Bits)
+		} else {
+			err = fmt.Errorf("mode %q; affine, mxfp4, mxfp8 and nvfp4 are known", o.Mode)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", base, err)
 		}
 	}

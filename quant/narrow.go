@@ -118,7 +118,7 @@ func (n *narrow) Room(blocks []byte) (lo, hi int) {
 }
 
 // Narrow returns the formats of those tensors of a checkpoint that hold scales
-// of a byte each: MXFP4's and NVFP4's.
+// of a byte each: MXFP4's, NVFP4's and those of MLX's modes of small floats.
 func Narrow(ck *checkpoint.Checkpoint) map[string]checkpoint.Format {
 	var out map[string]checkpoint.Format
 	set := func(name string, f checkpoint.Format) {
@@ -138,6 +138,11 @@ func Narrow(ck *checkpoint.Checkpoint) map[string]checkpoint.Format {
 		}
 		if base, ok := strings.CutSuffix(t.Name, ".weight_scale"); ok && nvfp4Codes(ck, base) && t.DType == dtype.F8E4M3 {
 			set(t.Name, e4m3)
+		}
+		if base, ok := strings.CutSuffix(t.Name, ".scales"); ok && t.DType == dtype.U8 {
+			if f := mlxScales(ck, t, base); f != nil {
+				set(t.Name, f)
+			}
 		}
 	}
 	return out

@@ -20,7 +20,8 @@
 //	fine-grained FP8             weight_scale_inv       block    block      F32, BF16
 //	MXFP4                        _scales                any      32         E8M0
 //	NVFP4                        weight_scale           any      16         E4M3
-//	MLX                          scales and biases      any      group      F16, BF16, F32
+//	MLX, affine                  scales and biases      any      group      F16, BF16, F32
+//	MLX mxfp4, mxfp8; nvfp4      scales                 any      32; 16     E8M0; E4M3
 //
 // Where a runtime quantises the activations too, a column's factor meets their
 // scale: one that the runtime finds for each token lets only factors through that

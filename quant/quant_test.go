@@ -108,7 +108,7 @@ func TestRefused(t *testing.T) {
 		{`{"quantization_config": {"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8}}}`, "kv_cache_scheme"},
 		{`{"quantization_config": {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"}}}`, "sparse-24"},
 		{`{"quantization_config": {"quant_method": "compressed-tensors", "transform_config": {"config_groups": {"R1": {}}}}}`, "transform_config"},
-		{`{"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}`, "mxfp4"},
+		{`{"quantization": {"group_size": 32, "bits": 4, "mode": "fp3"}}`, "fp3"},
 		{`{"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true}}`, "no weight is quantised"},
 	} {
 		_, err := withConfig(t, "awq", x.config)
@@ -159,7 +159,7 @@ func withConfig(t testing.TB, fixture, config string) (*quant.Set, error) {
 // FuzzOpen: whatever a config says of tensors that are there, what is opened can
 // be read, and nothing else happens than an error of kind Unsupported.
 func FuzzOpen(f *testing.F) {
-	names := []string{"awq", "gptq-order", "nf4", "int8", "mlx-int6", "fp8-partial", "mxfp4", "nvfp4", "ct-int4-zero", "ct-w8a8", "ct-fp8-block"}
+	names := []string{"awq", "gptq-order", "nf4", "int8", "mlx-int6", "fp8-partial", "mxfp4", "nvfp4", "ct-int4-zero", "ct-w8a8", "ct-fp8-block", "mlx-mxfp4", "mlx-nvfp4"}
 	for i, n := range names {
 		data, err := os.ReadFile(filepath.Join("testdata", n, "config.json"))
 		if err != nil {

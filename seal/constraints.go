@@ -32,7 +32,7 @@ func constraints(f Facts, r Request, growth bool) ([]constraint, error) {
 	}
 	cs = append(cs, values(f, r)...)
 	cs = append(cs, f.growing()...)
-	cs = append(cs, f.halves()...)
+	cs = append(cs, f.kept()...)
 	for _, e := range f.Solution.Eps {
 		limit := int((fp32Limit - math.Log2(max(f.Eps[e.Key], math.SmallestNonzeroFloat64))) / 2)
 		s := gauge.Shift{{{{Group: f.Solution.Residual, Coef: e.Coef}}}}

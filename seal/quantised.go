@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
@@ -37,17 +36,14 @@ type Room struct{ Lo, Hi int }
 // Meet narrows the room to what also fits the other.
 func (r Room) Meet(o Room) Room { return Room{max(r.Lo, o.Lo), min(r.Hi, o.Hi)} }
 
-// halfFloor is how far a value may shrink that a runtime rounds to fp16: what
-// becomes subnormal there loses bits that the original's keeps.
-const halfFloor = -1
-
-// halves keeps in fp16's range what the runtime rounds to it.
-func (f Facts) halves() []constraint {
+// kept holds in place what a runtime rounds to a type of its user's choice: a
+// power of two commutes with rounding to fp16 only where neither side is
+// subnormal there, and not at all with rounding in blocks.
+func (f Facts) kept() []constraint {
 	var cs []constraint
-	for _, id := range f.Half {
+	for _, id := range f.Kept {
 		if s := f.Solution.Values[id]; len(s) > 0 {
-			what := fmt.Sprintf("activations up to 2^%.1f in %s, which the runtime keeps in fp16", f.Observed[id], f.Graph.Nodes[id].Scope)
-			cs = append(cs, constraint{what: what, lo: halfFloor, hi: floor(fp16Activation - f.Observed[id]), shift: s})
+			cs = append(cs, constraint{what: "the runtime's cache of " + f.Graph.Nodes[id].Scope + ", which is in a type of the user's choice", shift: s})
 		}
 	}
 	return cs

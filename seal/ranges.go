@@ -32,7 +32,7 @@ type Facts struct {
 	Observed []float64 // per node: log2 of the largest element seen; nil: not run
 	Eps      map[string]float64
 	Growing  []graph.ID // values that must not shrink
-	Half     []graph.ID // values that the runtime keeps in fp16, whatever the profile; needs Observed
+	Kept     []graph.ID // values that the runtime keeps in a type of its user's choice: they must not move
 }
 
 // Request is what the user asked for.
@@ -98,7 +98,7 @@ func moved(gs []Group) bool {
 }
 
 func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
-	if (r.Profile == Portable || len(f.Half) > 0) && f.Observed == nil {
+	if r.Profile == Portable && f.Observed == nil {
 		return nil, fmt.Errorf("range analysis needs the network's activations")
 	}
 	a := start(f.Solution, r, growth)

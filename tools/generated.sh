@@ -21,8 +21,9 @@ same() {
     echo "$dir/$name: as generated"
 }
 
-for dir in internal/dtype tensor gguf; do go -C "$dir/asm" vet ./...; done
+for dir in internal/dtype internal/sha256x2 tensor gguf; do go -C "$dir/asm" vet ./...; done
 same internal/dtype . kernels_amd64 -pkg dtype
+same internal/sha256x2 . kernels_amd64 -pkg sha256x2
 same tensor . kernels_amd64 -pkg tensor
 same gguf . kernels_amd64 -pkg gguf
 same tensor ./gemm gemm_kernels_amd64 -pkg tensor

@@ -51,8 +51,9 @@ func (d *disk) fill() error {
 func (d *disk) free() { _ = os.Remove(filepath.Join(d.dir, "filler")) }
 
 // each plays a command again and again, and fills the disk when its n-th request
-// arrives, for every stride-th n. The command says that the disk is full, or succeeds; when
-// there is room again, the same command succeeds, and check looks at the state.
+// arrives, for every stride-th n. The command says that the disk is full, or
+// succeeds; when there is room again, the same command succeeds, and check looks
+// at the state.
 func (d *disk) each(t *testing.T, n *network, stride int, args []string, clean func(*testing.T), check func(t *testing.T, when string)) {
 	t.Helper()
 	failed := 0
