@@ -117,7 +117,7 @@ func (c *Checkpoint) Rewrite(ctx context.Context, dst *atomicdir.Dir, opt Rewrit
 }
 
 // RewriteShard writes one shard, by its position in Shards, to out: the bytes
-// that Rewrite writes for it, which depend on no other shard. Of opt, Edit,
+// that Rewrite writes for it, which depend on no other shard. Of opt, Edit, Head,
 // Known and Progress count. Errors are those of Rewrite.
 func (c *Checkpoint) RewriteShard(ctx context.Context, shard int, out io.Writer, opt RewriteOptions) (FileResult, error) {
 	s := &c.shards[shard]

@@ -149,7 +149,7 @@ func (d *data) Targets() string {
 					name, worst = r.Name, *r.LearnedFraction
 				}
 			}
-			cells = append(cells, fmt.Sprintf("held %d of %d; worst %.0f%% (%s)", s.Held, s.Tried, 100*worst, name))
+			cells = append(cells, fmt.Sprintf("%s: held %d of %d; worst %.0f%% (%s)", s.Suite, s.Held, s.Tried, 100*worst, name))
 		}
 		b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
 	}
