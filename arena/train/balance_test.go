@@ -42,7 +42,9 @@ func sealScales(t *testing.T, dir string) func(name string) (rows, cols []float3
 }
 
 // TestPairUndoesASeal: with the seal's own scales, training a sealed model is
-// training the original, bit for bit, with clipping, decay and the same eps.
+// training the original, with clipping, decay and the same eps. The forward pass
+// is bit for bit; gradients behind a factor of 2^80 may be subnormal in fp32, and
+// lose bits that the original's have.
 func TestPairUndoesASeal(t *testing.T) {
 	dir, n := lockDemo(t)
 	if n < 1 {
@@ -63,7 +65,7 @@ func TestPairUndoesASeal(t *testing.T) {
 		o := Options{Trainable: what, Workers: 2}
 		want, got := curve(t, demoModel, steps, o, plain), curve(t, dir, steps, o, pair)
 		for i := range want {
-			if want[i] != got[i] {
+			if math.Abs(want[i]-got[i]) > 1e-6*want[i] || i == 0 && want[i] != got[i] {
 				t.Errorf("%s, step %d: loss %v, sealed %v", what.Kind, i, want[i], got[i])
 				break
 			}
