@@ -64,7 +64,7 @@ func (d *disk) each(t *testing.T, n *network, stride int, args []string, clean f
 		d.leave = []int64{0, 96 << 10, 700 << 10}[at%3]
 		when := fmt.Sprintf("full at request %d, but for %d bytes", at, d.leave)
 		seen := 0
-		n.Arrived = func(string, *http.Request) bool {
+		n.Arrived(func(string, *http.Request) bool {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			if seen++; seen == at {
@@ -73,7 +73,7 @@ func (d *disk) each(t *testing.T, n *network, stride int, args []string, clean f
 				}
 			}
 			return true
-		}
+		})
 		code, out := n.run(t, filepath.Join(d.dir, "hf"), 0, "", args...)
 		n.Requests() // until the hub is at rest
 		d.free()
@@ -135,7 +135,7 @@ func (d *disk) empty(t *testing.T) {
 
 func lockFull(t *testing.T, n *network, d *disk, key string) {
 	want := t.TempDir()
-	n.Arrived = n.arrived
+	n.Arrived(n.arrived)
 	if code, out := n.run(t, t.TempDir(), 0, "", "lock", "ann/model", filepath.Join(want, "out"), "--key-file", key); code != 0 {
 		t.Fatal(out)
 	}

@@ -41,7 +41,7 @@ func newNetwork(t *testing.T) *network {
 	n := &network{Server: hubtest.New()}
 	t.Cleanup(n.Close)
 	n.AddUser("ann", hubToken)
-	n.Arrived = n.arrived
+	n.Arrived(n.arrived)
 	n.env = append(os.Environ(), "HF_ENDPOINT="+n.URL, "HF_TOKEN="+hubToken, "HF_HUB_OFFLINE=", "SOURCE_DATE_EPOCH=1700000000")
 	return n
 }

@@ -32,9 +32,7 @@ type Server struct {
 	Redirect  bool  // small files are redirected too, within the hub, as today's hub does
 	ExpireURL int   // signed addresses are refused after so many uses; 0: never
 
-	// Arrived, if not nil, is called with every request before it is served. If
-	// it returns false, the connection is closed instead.
-	Arrived func(server string, r *http.Request) bool
+	arrived func(server string, r *http.Request) bool // see Arrived
 
 	hub, storage *httptest.Server
 

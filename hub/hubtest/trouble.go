@@ -94,11 +94,22 @@ func (s *Server) settle() {
 	}
 }
 
+// Arrived sets what is called with every request before it is served, on any
+// goroutine; nil for nothing. Where it returns false, the connection is cut
+// without an answer.
+func (s *Server) Arrived(f func(server string, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	s.arrived = f
+}
+
 // record notes every request and lets faults happen.
 func (s *Server) record(server string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.active++
+		arrived := s.arrived
 		s.mu.Unlock()
 		cw := &counter{ResponseWriter: w, status: http.StatusOK, limit: -1}
 		defer func() {
@@ -114,7 +125,7 @@ func (s *Server) record(server string, next http.Handler) http.Handler {
 		}()
 		f := s.fault(server, r)
 		switch {
-		case s.Arrived != nil && !s.Arrived(server, r):
+		case arrived != nil && !arrived(server, r):
 			cw.status = 0
 			panic(http.ErrAbortHandler)
 		case f == nil:
