@@ -31,6 +31,7 @@ var stricter = []string{
 	"are not whole blocks, or too large", // it rounds down
 	"which this version does not know",   // types withdrawn, or only used in memory
 	"nested more than",                   // it follows any depth
+	"element type",                       // it does not look at the type of an array without elements
 	"GGUF version", "big-endian",         // it reads version 1, and any byte order
 	"of 16777", "at most 65536 are read", "at most 16777216 are read",
 	"does not fit into a file", // it seeks beyond the end in places, reads short in others
