@@ -73,11 +73,16 @@ def adapted(folder, adapter):
     return answers(model)
 
 
+def finite(x):
+    """JSON has neither infinity nor NaN: both are as large as can be."""
+    return x if abs(x) < 1e300 else 1e300
+
+
 def compare(job):
     (a, p), (b, q) = (adapted(m, d) for m, d in zip(job["models"], job["adapters"]))
     plain, _ = answers(base(job["models"][0]))
-    return {"equal": torch.equal(a, b), "difference": (a - b).abs().max().item(), "largest": a.abs().max().item(),
-            "moved": (a - plain).abs().max().item(), "peak": min(max(p, q), 1e300)}  # fmt: skip
+    return {"equal": torch.equal(a, b), "difference": finite((a - b).abs().max().item()), "largest": finite(a.abs().max().item()),
+            "moved": finite((a - plain).abs().max().item()), "peak": finite(max(p, q))}  # fmt: skip
 
 
 torch.set_num_threads(1)
