@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
@@ -141,8 +140,7 @@ func legacyFactors(ck *checkpoint.Checkpoint, o LegacyOptions) (map[int]float64,
 // every layer's pairs apart by the square of the factor: taking the right
 // factors back leaves them about even, and alike in all layers.
 func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map[int]float64, p Progress) error {
-	var mu sync.Mutex
-	stats := map[string]*dtype.Stats{}
+	g := newGatherer()
 	want := func(t checkpoint.Tensor) bool { _, _, ok := legacySide(t.Name); return ok }
 	var bytes int64
 	for _, t := range ck.Tensors() {
@@ -152,13 +150,7 @@ func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map
 	}
 	p.Stage("checking", bytes)
 	err := ck.Each(ctx, 0, want, func(t checkpoint.Tensor, start int64, buf []byte) error {
-		s := statsOf(t, start, buf)
-		mu.Lock()
-		defer mu.Unlock()
-		if stats[t.Name] == nil {
-			stats[t.Name] = &dtype.Stats{}
-		}
-		stats[t.Name].Merge(s)
+		g.add(t.Name, figuresOf(t, start, buf, nil))
 		p.Add(int64(len(buf)))
 		return nil
 	})
@@ -167,7 +159,7 @@ func legacyPlausible(ctx context.Context, ck *checkpoint.Checkpoint, factors map
 	}
 	left := make([]float64, len(factors)) // what is left of each layer's imbalance, as log2
 	pairs := make([]float64, len(factors))
-	for name, s := range stats {
+	for name, s := range g.stats {
 		layer, up, _ := legacySide(name)
 		if !s.Finite() {
 			continue

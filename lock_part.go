@@ -251,7 +251,7 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 	if err := s.measure.same(sh.Path, r.originals()); err != nil {
 		return err
 	}
-	if err := s.sameOriginal(sh.Path, r.Original); err != nil {
+	if err := s.asListed(sh.Path, r.Original); err != nil {
 		return err
 	}
 	if err := out.Commit(); err != nil {

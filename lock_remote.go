@@ -250,18 +250,6 @@ func (m *streamMeasure) observe(ctx context.Context, sol *gauge.Solution, p Prog
 	return m.sharedMeasure.observe(ctx, sol, p)
 }
 
-// sameOriginal demands that what was sealed is what the remote lists.
-func (l *locker) sameOriginal(shard, sum string) error {
-	if l.remote == nil || len(l.remote.Sum(shard)) != len(sum) || l.remote.Sum(shard) == sum {
-		return nil
-	}
-	err := fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", shard, sum, l.remote.Sum(shard), l.remote.Name)
-	if l.remote.Here(shard) {
-		return err.WithHint("the copy in the cache is damaged: remove it and what it links to, and run the same command again")
-	}
-	return err.WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
-}
-
 func (o *LockOptions) notice(msg string) {
 	if o.Notice != nil {
 		o.Notice(msg)

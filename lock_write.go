@@ -60,7 +60,7 @@ func (l *locker) finish(ctx context.Context, res *LockResult, sums *checksums, w
 			l.man.Notes = append(l.man.Notes, fmt.Sprintf("left out %s: it may hold the weights once more, unsealed", f.Path))
 		}
 		for _, f := range out.Files {
-			if err := l.asListed(f); err != nil {
+			if err := l.asListed(f.Path, f.SHA256In); err != nil {
 				return err
 			}
 		}
@@ -137,16 +137,24 @@ func (l *locker) scalers() func(checkpoint.Tensor) checkpoint.Editor {
 }
 
 // asListed demands that a file of the source is what is known of it: what lies in
-// a cache is as old as the disk.
-func (l *locker) asListed(f checkpoint.FileResult) error {
-	if l.o.Sum == nil || l.m.nested != nil || f.SHA256In == "" {
+// a cache, or was downloaded, is as old as the disk.
+func (l *locker) asListed(file, sum string) error {
+	if l.o.Sum == nil || l.m.nested != nil || sum == "" {
 		return nil
 	}
-	if want := l.o.Sum(f.Path); len(want) == 64 && f.SHA256In != want {
-		return fault.New(fault.Mismatch, "%s of %s has SHA-256 %s, not %s, which is listed for it: it is damaged", f.Path, l.o.Source, f.SHA256In, want).
+	want := l.o.Sum(file)
+	if len(want) != len(sum) || sum == want {
+		return nil
+	}
+	if l.remote == nil {
+		return fault.New(fault.Mismatch, "%s of %s has SHA-256 %s, not %s, which is listed for it: it is damaged", file, l.o.Source, sum, want).
 			WithHint("remove that file and what it links to, and run the same command again: it is downloaded again")
 	}
-	return nil
+	err := fault.New(fault.Mismatch, "%s has SHA-256 %s, not %s, which %s lists", file, sum, want, l.remote.Name)
+	if l.remote.Here(file) {
+		return err.WithHint("the copy in the cache is damaged: remove it and what it links to, and run the same command again")
+	}
+	return err.WithHint("it changed on this machine's disk; remove %s and run the same command again", DownloadFolder(l.o.Output))
 }
 
 // files records the digests of all files, and of the original as a whole. The

@@ -187,7 +187,7 @@ func (u *undoer) write(ctx context.Context, o UndoOptions) error {
 			override["config.json"] = conf
 		}
 	}
-	dropped := manifest.Name
+	dropped := "" // the model card, where all of it was the seal's
 	if man, err := readManifest(o.Source); err == nil {
 		card, err := unsealCard(u.m.ck, man)
 		if err != nil {

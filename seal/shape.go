@@ -2,7 +2,6 @@ package seal
 
 import (
 	"math/bits"
-	"slices"
 	"strings"
 
 	"github.com/neuroseal/neuroseal/gauge"
@@ -32,28 +31,29 @@ func tiersOf(groups []gauge.Group) []int {
 		kind gauge.Kind
 		name string
 	}
-	layers := map[job][]int{}
-	jobs, position := make([]job, len(groups)), make([]int, len(groups))
+	type place struct {
+		job
+		layer int
+	}
+	layers := map[job]int{} // of each job: how many
+	position := map[place]int{}
+	places := make([]place, len(groups))
 	for i, g := range groups {
-		j := job{g.Kind, withoutNumbers(g.ID)}
-		layer := g.Layer
-		if layer < 0 { // unknown, or outside of all layers: one of its own
-			layer = -1 - i
+		p := place{job{g.Kind, withoutNumbers(g.ID)}, g.Layer}
+		if g.Layer < 0 { // unknown, or outside of all layers: one of its own
+			p.layer = -1 - i
 		}
-		p := slices.Index(layers[j], layer)
-		if p < 0 {
-			p = len(layers[j])
-			layers[j] = append(layers[j], layer)
+		if position[p] == 0 {
+			layers[p.job]++
+			position[p] = layers[p.job]
 		}
-		jobs[i], position[i] = j, p+1
+		places[i] = p
 	}
 	out := make([]int, len(groups))
-	for i, j := range jobs {
-		switch n := uint(len(layers[j])); n {
-		case 1: // the last norm: not level with the one that stands out
-			out[i] = 1
-		default:
-			out[i] = min(bits.Len(n)-1-bits.TrailingZeros(uint(position[i])), tiers-1)
+	for i, p := range places {
+		out[i] = 1 // the last norm, the only one of its job: not level with the one that stands out
+		if n := layers[p.job]; n > 1 {
+			out[i] = min(bits.Len(uint(n))-1-bits.TrailingZeros(uint(position[p])), tiers-1)
 		}
 	}
 	return out

@@ -1,7 +1,6 @@
 package trace_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/neuroseal/neuroseal/internal/testspace"
@@ -10,5 +9,5 @@ import (
 // TestMain gives the tests room.
 func TestMain(m *testing.M) {
 	testspace.Take()
-	os.Exit(m.Run())
+	m.Run()
 }
