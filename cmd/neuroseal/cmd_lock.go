@@ -63,8 +63,8 @@ The model card, DST/README.md, is written or amended: a section between marks
 tells what the seal is, what it promises and what not, with a record in YAML for
 machines; the front matter gets the tags neuroseal and sealed, and base_model
 where SRC is on the hub or config.json names it. What the author wrote stays, and
-unlock restores it; an edit after sealing makes verify and unlock fail until it is
-put back. A model file on its own has no card.
+unlock restores it. The card may be edited after sealing: verify says so, and
+unlock keeps the edit without the section. A model file on its own has no card.
 
 ` + registryHelp + `
 

@@ -27,8 +27,9 @@ import (
 // sourceHelp is what the help of commands says of operands that may be on the hub.
 const sourceHelp = `A checkpoint is a folder, a file, or a model on the Hugging Face hub: org/name,
 org/name@revision or hf://org/name[@revision][/file], or one GGUF file of it by its
-quantisation, org/name:Q4_K_M. A folder of that name here comes first. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are
-honoured; what is downloaded goes into the cache that other tools share.`
+quantisation, org/name:Q4_K_M. A folder of that name here comes first. HF_TOKEN,
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are honoured; what is
+downloaded goes into the cache that other tools share.`
 
 // registerToken adds the one option of commands that read from the hub.
 func (o *hubOptions) registerToken(f *pflag.FlagSet) {
