@@ -390,3 +390,13 @@ func (l *loop) ended(ctx context.Context) error {
 	l.flight = rest
 	return nil
 }
+
+// killedByCode says whether a shell would tell with this exit status that
+// SIGKILL or SIGTERM ended the command. Python tells signals as -9 and -15.
+func killedByCode(code int) bool {
+	return code == 128+9 || code == 128+15 || code == -9 || code == -15
+}
+
+func noResult(j Job) error {
+	return fmt.Errorf("it ended well but left no result in %s", j.Result)
+}

@@ -1,7 +1,7 @@
-// Package jobs runs commands as jobs: on this machine, on a Ray cluster through
-// its Jobs REST API, or on Slurm through its commands. It is no scheduler: where
-// and when a job runs is the cluster's business; here jobs are handed over,
-// watched, retried when they are lost, and cancelled.
+// Package jobs runs commands as jobs: on a Ray cluster through its Jobs REST API,
+// or on Slurm through its commands. It is no scheduler: where and when a job runs
+// is the cluster's business; here jobs are handed over, watched, retried when they
+// are lost, and cancelled.
 //
 // A job is one command and one result file. The command writes the file under
 // another name and renames it when it has finished: the job is done if and only
@@ -18,9 +18,6 @@
 // neuroseal-IDENTITY-DIGEST-TRY, with a digest of all that decides what the job
 // does. On Slurm an array is named neuroseal-IDENTITY-RANDOM, and the folder
 // slurm/RANDOM, complete before sbatch is called, says which job each index is.
-// On this machine a job's processes hold a lock on local/NAME.lock (Unix; on a
-// file system without such locks, and on Windows, a job whose program was killed
-// is started anew).
 //
 // # What is retried
 //

@@ -64,7 +64,7 @@ type Event struct {
 
 // Runner runs jobs somewhere.
 type Runner interface {
-	// Name is "local", "ray" or "slurm".
+	// Name is "ray" or "slurm".
 	Name() string
 	// Run runs all jobs and returns when all have ended. Every change of state
 	// is reported, one at a time; report may be nil. Jobs whose result exists

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && interop
 
 package jobs
 
@@ -9,58 +9,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
-// The scenarios below are run on every kind of runner. Jobs are shell scripts
-// that leave traces in a folder; waits end with an event, never with a time.
-
-// hostile are arguments that a shell would not leave alone.
-var hostile = []string{"", " ", "plain", "a b", `'`, `"`, `it's "quoted"`, "$(touch pwned)", "`touch pwned`", "$HOME ${PATH}",
-	"two\nlines", "trailing\n", "; touch pwned", "&& touch pwned", "*", "~", `back\slash\`, "-n", "--", "%s%n%A", "é漢🦭", "\t\r\x01"}
-
-// write is a job that writes its arguments, variables and folder to its result.
-func write(dir, name string, args ...string) Job {
-	j := script(dir, name, `echo started $NAME; printf '%s\0' "$PWD" "$VALUE" "$@" >"$R.part" && chmod 600 "$R.part" && mv "$R.part" "$R"`, args...)
-	j.Env["VALUE"] = "it's $(touch pwned) ${HOME} \"$PATH\"\n"
-	return j
-}
-
-// script is a job that runs a shell script. It counts its starts.
-func script(dir, name, text string, args ...string) Job {
-	result := filepath.Join(dir, "results", name+".json")
-	return Job{
-		Name:   name,
-		Argv:   append([]string{"/bin/sh", "-c", `echo $$ >>"$STARTS"; ` + text, "sh"}, args...),
-		Env:    map[string]string{"R": result, "NAME": name, "STARTS": filepath.Join(dir, name+".starts"), "GO": filepath.Join(dir, "go")},
-		Dir:    dir,
-		Result: result,
-		CPUs:   1,
-	}
-}
+// The scenarios below are run on every kind of cluster; waits end with an event,
+// never with a time.
 
 // gated waits until the file GO is there before it writes its result.
 func gated(dir, name string) Job {
 	return script(dir, name, `while [ ! -e "$GO" ]; do sleep 0.1; done; echo done >"$R.part"; mv "$R.part" "$R"`)
-}
-
-// starts returns the process ids under which a job was started.
-func starts(dir, name string) []int {
-	b, _ := os.ReadFile(filepath.Join(dir, name+".starts"))
-	var pids []int
-	for _, f := range strings.Fields(string(b)) {
-		pid, _ := strconv.Atoi(f)
-		pids = append(pids, pid)
-	}
-	return pids
 }
 
 func open(t *testing.T, dir string) {
@@ -69,38 +29,6 @@ func open(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 }
-
-// journal keeps events, and calls a function when a state is first reached.
-type journal struct {
-	t      *testing.T
-	mu     sync.Mutex
-	events []Event
-	when   map[State]func(Event)
-}
-
-func (j *journal) report(e Event) {
-	j.t.Logf("%s: %v %v", e.Job, e.State, e.Err)
-	j.mu.Lock()
-	j.events = append(j.events, e)
-	f := j.when[e.State]
-	delete(j.when, e.State)
-	j.mu.Unlock()
-	if f != nil {
-		f(e)
-	}
-}
-
-func (j *journal) states(name string) []State {
-	var s []State
-	for _, e := range j.events {
-		if e.Job == name {
-			s = append(s, e.State)
-		}
-	}
-	return s
-}
-
-func (j *journal) has(name string, s State) bool { return slices.Contains(j.states(name), s) }
 
 // alive says whether a process runs; one that only waits to be reaped does not.
 func alive(pid int) bool {
@@ -298,8 +226,6 @@ func TestChild(t *testing.T) {
 	switch os.Getenv("JOBS_CHILD") {
 	case "":
 		t.Skip("only as a child of a resume test")
-	case "local":
-		r = Local(LocalOptions{Options: quick(folder)})
 	case "ray":
 		r, err = Ray(RayOptions{Options: quick(folder), Shared: true})
 	case "ray-unshared":
@@ -318,12 +244,6 @@ func quick(folder string) Options {
 	return Options{Folder: folder, Poll: 300 * time.Millisecond, Settle: 2 * time.Second, Patience: 2 * time.Minute}
 }
 
-func TestLocalScenarios(t *testing.T) {
-	scenarios(t, "local", func(t *testing.T, folder string) Runner {
-		return Local(LocalOptions{Options: quick(folder)})
-	})
-}
-
 // exe is this test program, to run one of its tests in another process.
 func exe(t *testing.T, test string) *exec.Cmd {
 	t.Helper()
@@ -332,11 +252,4 @@ func exe(t *testing.T, test string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	return exec.Command(path, "-test.run=^"+test+"$", "-test.v")
-}
-
-func wantResumable(t *testing.T, err error) {
-	t.Helper()
-	if err == nil || !strings.Contains(fault.HintOf(err), "the run can be resumed") {
-		t.Errorf("error is %v, hint %q; want one that says that the run can be resumed", err, fault.HintOf(err))
-	}
 }
