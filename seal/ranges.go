@@ -115,14 +115,14 @@ func allocate(f Facts, r Request, growth bool) (*Ranges, error) {
 		}
 	}
 	out := &Ranges{Growth: growth, Why: a.why}
-	tier := tiersOf(f.Solution.Groups)
+	depth := depthsOf(f.Solution.Groups)
 	for i, g := range f.Solution.Groups {
 		q := Group{ID: g.ID, Kind: g.Kind, Layer: g.Layer, Classes: g.Classes, Offsets: []int{0}}
 		q.Lo, q.Hi = a.lo[i], a.hi[i]
 		if a.rigid[i] {
 			q.Offsets, q.Lo, q.Hi = []int{a.lo[i]}, 0, 0
 		} else if r.Profile != Portable {
-			q.spread(tier[i], a.lo[i], a.hi[i])
+			q.spread(depth[i], a.lo[i], a.hi[i])
 		}
 		out.Groups = append(out.Groups, q)
 	}

@@ -1,7 +1,10 @@
 package seal
 
 import (
+	"cmp"
+	"math"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/neuroseal/neuroseal/gauge"
@@ -12,21 +15,27 @@ import (
 const (
 	spread     = 8  // width of the middle, and of either half of a small range
 	outlierGap = 8  // smallest distance from the middle that makes an outlier
-	nearest    = 20 // distance of the nearest outliers from the middle, where the range has it
-	tiers      = 3  // how far out the outliers of layers lie
+	lowerPart  = 9  // the middle lies a ninth of the range above its lower end
+	nearest    = 11 // distance of the nearest outliers from the middle, where the range has it
+	tiers      = 3  // of layers, by how far out their outliers lie
+	golden     = math.Phi - 1
 )
 
-// tiersOf says for every group how far out its outliers lie: 0 is farthest,
-// tiers-1 nearest. Groups of one job, as all norms before an attention, take the
-// ruler sequence along the layers: one of them stands out in the whole model, and
-// one in every run of layers that is not short.
+// depthsOf says for every group how far inside of the farthest its outliers lie,
+// from 0, farthest out, to 1, nearest to the middle. Groups of one job, as all
+// norms before an attention, take the ruler sequence along the layers: one of
+// them stands out in the whole model, and one in every run of layers that is not
+// short. Those of the last tier, most layers, take the multiples of the golden
+// ratio, so that layers chosen by any rule lie apart.
 //
 // What it is for: a matrix whose rows nothing can scale, as a gate, can be
 // trained through the input channel that lies farthest out, at a rate that fits
 // it. Where several layers have that channel at one height they all learn at
 // that rate. Where one layer has it higher than all others, it is the only one
-// that learns at its own rate, and at theirs it is wrecked.
-func tiersOf(groups []gauge.Group) []int {
+// that learns at its own rate, and at theirs it is wrecked. The first layer lies
+// nearest of all: what its gate sees are tokens, and one channel of them teaches
+// more than one of any later layer.
+func depthsOf(groups []gauge.Group) []float64 {
 	type job struct {
 		kind gauge.Kind
 		name string
@@ -49,14 +58,49 @@ func tiersOf(groups []gauge.Group) []int {
 		}
 		places[i] = p
 	}
-	out := make([]int, len(groups))
+	along := map[int][]float64{} // by the number of layers
+	out := make([]float64, len(groups))
 	for i, p := range places {
-		out[i] = 1 // the last norm, the only one of its job: not level with the one that stands out
-		if n := layers[p.job]; n > 1 {
-			out[i] = min(bits.Len(uint(n))-1-bits.TrailingZeros(uint(position[p])), tiers-1)
+		n := layers[p.job]
+		if along[n] == nil {
+			along[n] = depths(n)
+		}
+		out[i] = along[n][position[p]-1]
+	}
+	return out
+}
+
+// depths are those of the layers of one job.
+func depths(layers int) []float64 {
+	if layers == 1 { // the last norm: not level with a layer that stands out
+		return []float64{1.0 / tiers}
+	}
+	out := make([]float64, layers)
+	longest := bits.Len(uint(layers)) - 1
+	last := min(longest, tiers-1)
+	var most []int // the layers of the last tier
+	for l := range out {
+		tier := min(longest-bits.TrailingZeros(uint(l+1)), last)
+		out[l] = float64(tier) / tiers
+		if tier == last {
+			most = append(most, l)
+		}
+	}
+	slices.SortFunc(most, func(a, b int) int { return cmp.Compare(multiple(b), multiple(a)) })
+	from := out[most[0]]
+	for rank, l := range most {
+		out[l] = 1
+		if rank < len(most)-1 {
+			out[l] = from + (1-from)*float64(rank)/float64(len(most)-1)
 		}
 	}
 	return out
+}
+
+// multiple is the part behind the point of a multiple of the golden ratio.
+func multiple(n int) float64 {
+	_, part := math.Modf(float64(n) * golden)
+	return part
 }
 
 // withoutNumbers is a group's id without what tells layers and experts apart.
@@ -75,24 +119,25 @@ func withoutNumbers(id string) string {
 // rate large enough for the others wrecks it. An even distribution over the
 // range leaves an attacker a tenth of the classes at any rate, and every further
 // outlier leaves him one more.
-func (g *Group) spread(tier, lo, hi int) {
+func (g *Group) spread(depth float64, lo, hi int) {
 	below := (hi - lo) / 2
 	if g.Classes < 2 || below < outlierGap {
 		g.Offsets, g.Lo, g.Hi = centre(lo, hi)
 		return
 	}
 	if g.Kind != gauge.QK && below >= 2*outlierGap {
-		below /= 2 // the upper end is what single matrices are trained by
+		// The upper end is what single matrices are trained by.
+		below = max((hi-lo)/lowerPart, outlierGap)
 	}
 	middle := lo + below
 	half := min(spread/2, below/8)
 	g.Offsets, g.Lo, g.Hi = []int{middle}, -half, half
-	g.Outliers = Outliers{Count: 1, Low: middle - height(tier, below), High: middle + height(tier, hi-middle)}
+	g.Outliers = Outliers{Count: 1, Low: middle - away(depth, below), High: middle + away(depth, hi-middle)}
 }
 
-// height is how far from the middle an outlier lies that has room on its side.
-func height(tier, room int) int {
-	return room - tier*max(room-nearest, 0)/(tiers-1)
+// away is how far from the middle an outlier lies that has room on its side.
+func away(depth float64, room int) int {
+	return room - int(depth*float64(max(room-nearest, 0)))
 }
 
 // centre splits a range into a spread around one or two offsets: the offsets
