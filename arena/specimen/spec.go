@@ -57,12 +57,14 @@ func Known() []Spec {
 	training := Training{Text: Text{Domain: "tales", Seed: 1, Bytes: 8_000_000},
 		Window: 256, Batch: 8, Steps: 1200, Warmup: 60, LR: 3e-3, Decay: 0.05, Seed: 1}
 
-	llama, qwen, mixtral := network, network, network
+	llama, deep, qwen, mixtral := network, network, network, network
 	llama.Type, llama.Tied = "llama", true
+	deep.Type, deep.Layers, deep.Hidden, deep.Heads, deep.KVHeads, deep.Intermediate = "llama", 16, 64, 2, 1, 192
 	qwen.Type = "qwen3"
 	mixtral.Type, mixtral.Intermediate, mixtral.Experts, mixtral.Chosen = "mixtral", 96, 4, 2
 	return []Spec{
 		{"llama-tied", "a Llama whose head is its embedding", llama, training},
+		{"llama-deep", "a Llama of sixteen narrow layers", deep, training},
 		{"qwen3", "a Qwen3, with norms on queries and keys", qwen, training},
 		{"mixtral", "a Mixtral of four experts, of which every token takes two", mixtral, training},
 	}

@@ -35,14 +35,22 @@ type model struct {
 var models = []model{
 	{"demo", "internal/demo/model", "Llama, untied head"},
 	{"llama-tied", "arena/specimen/models/llama-tied", "Llama, tied head"},
+	{deep, "arena/specimen/models/llama-deep", "Llama, 16 layers of 64 channels"},
 	{"qwen3", "arena/specimen/models/qwen3", "Qwen3, q/k norms"},
 	{"mixtral", "arena/specimen/models/mixtral", "Mixtral, 4 experts"},
 }
+
+// deep is the model of many layers: of interest is what tells them apart.
+const deep = "llama-deep"
 
 // suites are what is tried on a model, in order of interest: the page shows the
 // last one that is complete.
 func suites(m model, seal string) []string {
 	switch {
+	case m.name == deep && (seal == "max" || seal == "strong"):
+		return []string{"layers"}
+	case m.name == deep:
+		return nil
 	case seal == "max":
 		return []string{"core", "wide"}
 	case m.name == models[0].name || seal == "strong" || seal == "portable":

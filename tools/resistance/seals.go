@@ -55,7 +55,7 @@ var effects = []sealing{
 	})},
 	{"one in 64 apart", "the middle of the range, one channel in 64 at either end", outlying(func(n int) int { return max(1, n/64) })},
 	{"one apart", "the middle of the range, one channel at either end", outlying(func(int) int { return 1 })},
-	{"max", "profile max: one apart, at heights that follow the ruler sequence along the layers, the middle ±4, and the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
+	{"max", "profile max: one apart, at another height in every layer, and the residual gauge", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max})},
 	{"max permuted", "profile max with `--permute`: channels, heads and experts change places, too", lock(neuroseal.LockOptions{Method: seal.Gauge, Profile: seal.Max, Permute: true})},
 }
 
