@@ -183,7 +183,7 @@ func (p *partLocker) sealOwn(ctx context.Context, res *PartResult) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for k, i := range p.own {
 		if !res.Shards[k].Skipped {
-			g.Go(func() error { return s.seal(gctx, i) })
+			g.Go(func() error { return s.seal(gctx, i, "") })
 		}
 	}
 	if err := g.Wait(); err != nil {
@@ -203,7 +203,7 @@ type shardSealer struct {
 	plan    string
 	scaler  func(checkpoint.Tensor) checkpoint.Editor
 	head    map[string]checkpoint.Head // headers that change, by shard
-	known   map[string]string          // SHA-256 of shards that were checked by this run
+	known   func(shard string) string  // SHA-256 of a shard that this run has checked, "" of another; nil: of all others
 }
 
 // complete reports whether a shard was sealed by this plan, from the source as
@@ -218,8 +218,10 @@ func (s *shardSealer) complete(sh checkpoint.Shard) (bool, error) {
 		s.measure.same(sh.Path, r.originals()) == nil && s.f.present(sh), nil
 }
 
-// seal writes one shard and then its record, which says that it is whole.
-func (s *shardSealer) seal(ctx context.Context, i int) error {
+// seal writes one shard and then its record, which says that it is whole. from is
+// a copy of the shard that nobody needs any more, which becomes the output; "":
+// there is none.
+func (s *shardSealer) seal(ctx context.Context, i int, from string) error {
 	sh := s.m.ck.Shards()[i]
 	at, err := s.stamp(sh)
 	if err != nil {
@@ -228,19 +230,26 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 	if err := atomicdir.RemoveFile(s.f.recordPath(sh.Path)); err != nil {
 		return err
 	}
-	const replace = true
-	out, err := atomicdir.CreateFile(s.f.path(sealedFolder, sh.Path), 0o666, replace)
+	out, err := s.begin(sh, from)
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
 	sums := newChecksums()
-	file, err := s.m.ck.RewriteShard(ctx, i, out, checkpoint.RewriteOptions{
+	opt := checkpoint.RewriteOptions{
 		Edit:     func(t checkpoint.Tensor) checkpoint.Editor { return sums.wrap(t, s.scaler(t)) },
 		Head:     s.head,
-		Known:    s.known,
 		Progress: s.o.Progress.Add,
-	})
+	}
+	if s.known != nil {
+		opt.Known = map[string]string{sh.Path: s.known(sh.Path)}
+	}
+	var file checkpoint.FileResult
+	if from == "" {
+		file, err = s.m.ck.RewriteShard(ctx, i, out, opt)
+	} else { // to the end, even if ctx has ended: half of it is of use to nobody
+		file, err = s.m.ck.EditShard(context.WithoutCancel(ctx), i, out, opt)
+	}
 	if err != nil {
 		return err
 	}
@@ -248,14 +257,29 @@ func (s *shardSealer) seal(ctx context.Context, i int) error {
 		Schema: partsSchema, Part: s.part.String(), Setup: s.f.digest, Plan: s.plan, Source: at,
 		Size: file.Size, Original: file.SHA256In, Sealed: file.SHA256Out, Checksums: sums.list(s.m.ck),
 	}
-	if err := s.measure.same(sh.Path, r.originals()); err != nil {
-		return err
+	err = s.measure.same(sh.Path, r.originals())
+	if err == nil {
+		err = s.asListed(sh.Path, r.Original)
 	}
-	if err := s.asListed(sh.Path, r.Original); err != nil {
+	if err != nil && from != "" {
+		return fault.Wrap(fault.Mismatch, err, "").
+			WithHint("it changed on this machine's disk, and is removed; the same command downloads it again")
+	}
+	if err != nil {
 		return err
 	}
 	if err := out.Commit(); err != nil {
 		return err
 	}
-	return writeRecord(s.f.recordPath(sh.Path), r, replace)
+	return writeRecord(s.f.recordPath(sh.Path), r, true)
+}
+
+// begin begins a sealed shard.
+func (s *shardSealer) begin(sh checkpoint.Shard, from string) (*atomicdir.Pending, error) {
+	const replace = true
+	to := s.f.path(sealedFolder, sh.Path)
+	if from == "" {
+		return atomicdir.CreateFile(to, 0o666, replace)
+	}
+	return atomicdir.AdoptFile(from, to, replace)
 }

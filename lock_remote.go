@@ -5,6 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
@@ -20,8 +23,10 @@ import (
 //	measured/, activations.json, sealed/, records/, seal.json as in parts_folder.go
 //
 // How far a factor may go depends on all weights, so every shard is downloaded
-// and measured before the first is sealed. Then each is sealed and its original
-// removed, one by one: the disk holds the output and one shard at most.
+// and measured before the first is sealed. Then each is written over with its
+// sealed form: the disk holds the output and one shard at most, and that one only
+// where the file system writes elsewhere than over what was there. A process that
+// is killed meanwhile loses the shards that it was sealing; they come again.
 const sourceFolder = "source"
 
 // DownloadFolder is where Lock works on a remote checkpoint. It stays when Lock
@@ -72,7 +77,9 @@ type streamer struct {
 	*partLocker
 	over  *arrivals
 	stats *sharedMeasure
-	known map[string]string // SHA-256 of the shards that this run downloaded, where statistics cover all tensors
+
+	knowing sync.Mutex
+	known   map[string]string // SHA-256 of the shards that this run downloaded, where statistics cover all tensors
 }
 
 // finished completes a run that was killed when its output was complete, and
@@ -166,16 +173,14 @@ func (s *streamer) run(ctx context.Context) (*LockResult, error) {
 	if err := s.plan(ctx); err != nil {
 		return nil, err
 	}
-	sealer := &shardSealer{partLocker: s.partLocker, measure: s.stats, plan: s.planDigest(), scaler: s.scalers(), known: s.known}
+	sealer := &shardSealer{partLocker: s.partLocker, measure: s.stats, plan: s.planDigest(), scaler: s.scalers(), known: s.checked}
 	var total int64
 	for _, sh := range s.m.ck.Shards() {
 		total += sh.Size
 	}
 	s.o.Progress.Stage("sealing", total)
-	for i := range s.m.ck.Shards() {
-		if err := s.sealShard(ctx, sealer, i); err != nil {
-			return nil, err
-		}
+	if err := s.sealAll(ctx, sealer); err != nil {
+		return nil, err
 	}
 	fin := &finisher{locker: s.locker, f: s.f, records: map[string]*shardRecord{}}
 	for _, sh := range s.m.ck.Shards() {
@@ -188,7 +193,38 @@ func (s *streamer) run(ctx context.Context) (*LockResult, error) {
 	return res, fin.assemble(ctx, res)
 }
 
-// sealShard seals a shard and removes its original, unless an earlier run did
+// checked returns the SHA-256 of a shard that this run has downloaded, and so
+// checked, if statistics tell should it change from here on; else "".
+func (s *streamer) checked(shard string) string {
+	s.knowing.Lock()
+	defer s.knowing.Unlock()
+	return s.known[shard]
+}
+
+// sealAll seals the shards. What is downloaded is written over, so that several at
+// once take no more of the disk than one.
+func (s *streamer) sealAll(ctx context.Context, sealer *shardSealer) error {
+	all := make([]int, len(s.m.ck.Shards()))
+	g, gctx := errgroup.WithContext(ctx)
+	for i := range all {
+		all[i] = i
+	}
+	g.SetLimit(s.atOnce(all))
+	defer context.AfterFunc(ctx, func() {
+		s.o.notice("interrupted; the shards that are being sealed come to their end first (a second interrupt does not wait, and they will be downloaded again)")
+	})()
+	for _, i := range all {
+		g.Go(func() error {
+			if gctx.Err() != nil {
+				return fault.Wrap(fault.Interrupted, context.Cause(gctx), "")
+			}
+			return s.sealShard(gctx, sealer, i)
+		})
+	}
+	return g.Wait()
+}
+
+// sealShard seals a shard, which its original becomes, unless an earlier run did
 // and the sealed bytes are what it wrote.
 func (s *streamer) sealShard(ctx context.Context, sealer *shardSealer, i int) error {
 	sh := s.m.ck.Shards()[i]
@@ -206,7 +242,12 @@ func (s *streamer) sealShard(ctx context.Context, sealer *shardSealer, i int) er
 		if err := s.bringShard(ctx, i); err != nil {
 			return err
 		}
-		if err := sealer.seal(ctx, i); err != nil {
+		s.over.drop(sh.Path)
+		from := ""
+		if s.over.has(sh.Path, sh.Size) {
+			from = s.over.path(sh.Path)
+		}
+		if err := sealer.seal(ctx, i, from); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,12 @@ import (
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
+// atOnce is how many shards are downloaded, and later sealed, at the same time:
+// more than there are processors in most machines would only share them, and one
+// would leave them idle while it waits for its last bytes or for the disk. All are
+// here before the first is sealed, so the disk holds no more for it.
+const atOnce = 3
+
 // download brings everything here that is needed. A shard is measured while it
 // arrives; one that was here before, while the next one does.
 func (s *streamer) download(ctx context.Context) error {
@@ -38,13 +44,21 @@ func (s *streamer) download(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(arrived)
+		in, ictx := errgroup.WithContext(gctx)
+		in.SetLimit(s.atOnce(shards))
 		for _, i := range shards {
-			if err := s.bringShard(gctx, i); err != nil {
-				return err
+			if ictx.Err() != nil {
+				break
 			}
-			arrived <- i
+			in.Go(func() error {
+				if err := s.bringShard(ictx, i); err != nil {
+					return err
+				}
+				arrived <- i
+				return nil
+			})
 		}
-		return nil
+		return in.Wait()
 	})
 	g.Go(func() error {
 		for i := range arrived {
@@ -59,6 +73,20 @@ func (s *streamer) download(ctx context.Context) error {
 		err = fault.Wrap(fault.Interrupted, err, "interrupted")
 	}
 	return err
+}
+
+// atOnce returns how many of these shards can be downloaded at the same time: one
+// where two are the same file here.
+func (s *streamer) atOnce(shards []int) int {
+	seen := map[string]bool{}
+	for _, i := range shards {
+		path := s.over.path(s.m.ck.Shards()[i].Path)
+		if seen[path] {
+			return 1
+		}
+		seen[path] = true
+	}
+	return atOnce
 }
 
 // bring downloads a file that is not here, and shows its content to also.
@@ -105,7 +133,9 @@ func (s *streamer) bringShard(ctx context.Context, i int) error {
 		return err
 	}
 	if sum := s.remote.Sum(sh.Path); fresh && len(sum) == 64 && s.allMeasured(i) {
+		s.knowing.Lock()
 		s.known[sh.Path] = sum // the tensors' checksums tell if it changes from here on
+		s.knowing.Unlock()
 	}
 	if m != nil && stream.Complete() {
 		_, err = s.stats.keep(record, i, at, m.record(at))

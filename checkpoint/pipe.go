@@ -109,6 +109,7 @@ type pipe struct {
 	head     io.Reader // what the output has in place of the first skip bytes; nil: those
 	skip     int64
 	known    string // SHA-256 of the input; "": to be computed
+	place    Place  // the input, to be written over in place of out; nil: it stays
 
 	hashIn, hashOut *sha256x2.Hash // nil: not needed
 	sumIn, sumOut   string
@@ -127,7 +128,11 @@ func (p *pipe) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := p.stages(ctx); err != nil {
+	work := p.stages
+	if p.place != nil {
+		work = p.inPlace
+	}
+	if err := work(ctx); err != nil {
 		return err
 	}
 	if p.sumIn = p.known; p.hashIn != nil {

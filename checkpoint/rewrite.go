@@ -46,7 +46,8 @@ type RewriteOptions struct {
 	// not written, and listed as they stand here.
 	Placed map[string]FileResult
 	// Known holds the SHA-256 of shards, by path, that were checked a moment ago:
-	// RewriteShard takes it for that of its input instead of computing it.
+	// RewriteShard and EditShard take it for that of their input instead of
+	// computing it.
 	Known map[string]string
 	// Workers is how many files are worked on at once; 0 stands for the number
 	// of processors.

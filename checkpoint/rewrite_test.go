@@ -344,3 +344,51 @@ func TestRewriteShard(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// place is a shard's bytes in memory.
+type place struct{ b []byte }
+
+func (p *place) ReadAt(b []byte, off int64) (int, error) {
+	return bytes.NewReader(p.b).ReadAt(b, off)
+}
+func (p *place) WriteAt(b []byte, off int64) (int, error) { return copy(p.b[off:], b), nil }
+
+// TestEditShard: a shard that is written over becomes what RewriteShard writes.
+func TestEditShard(t *testing.T) {
+	ctx := context.Background()
+	dir := makeFolder(t)
+	c := open(t, dir)
+	opt := RewriteOptions{Edit: func(x Tensor) Editor {
+		if x.Name == "a.norm" {
+			return nil
+		}
+		return inverter{}
+	}}
+	for i, s := range c.Shards() {
+		var want bytes.Buffer
+		res, err := c.RewriteShard(ctx, i, &want, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		original, err := os.ReadFile(filepath.Join(dir, s.Path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, known := range []string{"", res.SHA256In} {
+			opt := opt
+			var read atomic.Int64
+			opt.Known, opt.Progress = map[string]string{s.Path: known}, func(n int64) { read.Add(n) }
+			p := &place{bytes.Clone(original)}
+			got, err := c.EditShard(ctx, i, p, opt)
+			if err != nil || got != res || !bytes.Equal(p.b, want.Bytes()) || read.Load() != s.Size {
+				t.Errorf("%s: %+v, want %+v; %v", s.Path, got, res, err)
+			}
+		}
+		if _, err := c.EditShard(ctx, i, &place{append(bytes.Clone(original), 0)}, opt); fault.KindOf(err) != fault.Mismatch || !strings.Contains(err.Error(), s.Path) {
+			t.Errorf("a longer file: %v", err)
+		}
+		if _, err := c.EditShard(ctx, i, &place{original[:len(original)-1]}, opt); err == nil || !strings.Contains(err.Error(), s.Path) {
+			t.Errorf("a shorter file: %v", err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/neuroseal/neuroseal/internal/fault"
+	"github.com/neuroseal/neuroseal/internal/sha256x2"
 )
 
 const (
@@ -30,6 +31,8 @@ type Client struct {
 	endpoint *url.URL
 	http     *http.Client
 	sleep    func(context.Context, time.Duration) error
+	lines    chan struct{}   // one for each connection that downloads of large files take
+	pairs    *sha256x2.Pairs // where their checksums meet
 }
 
 // New returns a client. It makes no connection.
@@ -42,7 +45,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Workers = 8
 	}
 	cfg.Endpoint = u.String()
-	c := &Client{cfg: cfg, endpoint: u, sleep: sleep}
+	c := &Client{cfg: cfg, endpoint: u, sleep: sleep, lines: make(chan struct{}, cfg.Workers), pairs: new(sha256x2.Pairs)}
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:   true,

@@ -26,8 +26,13 @@ type place struct {
 	also    func() io.Writer // makes what is given the content, too; nil: nothing
 }
 
+// atOnce is how many large files are fetched at the same time: the checksums of
+// two cost little more than that of one, and while one file waits for its last
+// bytes the others go on.
+const atOnce = 3
+
 // fetchAll brings files into the cache: small ones several at once, then large
-// ones one by one, each over several connections.
+// ones atOnce, over as many connections all together.
 func (r *Repo) fetchAll(ctx context.Context, files []File) error {
 	c := r.client
 	if err := c.prepare(r.Ref.ID); err != nil {
@@ -43,14 +48,14 @@ func (r *Repo) fetchAll(ctx context.Context, files []File) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	g, gctx = errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
 	for _, f := range files {
-		if f.Size > smallFile {
-			if err := r.fetchBlob(ctx, f); err != nil {
-				return err
-			}
+		if f.Size > smallFile && gctx.Err() == nil {
+			g.Go(func() error { return r.fetchBlob(gctx, f) })
 		}
 	}
-	return nil
+	return g.Wait()
 }
 
 // fetchBlob brings one file into the cache and into the snapshot.

@@ -6,12 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -344,6 +347,78 @@ func TestCorruption(t *testing.T) {
 			t.Errorf("%s: %v", id, left)
 		}
 	}
+}
+
+// TestManyLarge: several large files arrive over as many connections as are
+// allowed, all together; one that arrives wrong comes once more, and the others
+// do not.
+func TestManyLarge(t *testing.T) {
+	const connections = 3
+	w := newWorld(t, func(cfg *Config) { cfg.Workers = connections })
+	files, want := map[string][]byte{}, int64(0)
+	var index []string
+	for i := range 5 {
+		name, data := fmt.Sprintf("model-%d.safetensors", i), noise(uint64(20+i), chunkSize+i*chunkSize/3)
+		files[name], want = data, want+int64(len(data))
+		index = append(index, fmt.Sprintf("%q: %q", name, name))
+	}
+	files["model.safetensors.index.json"] = []byte(`{"weight_map": {` + strings.Join(index, ", ") + `}}`)
+	bad := files["model-2.safetensors"]
+	w.AddRepo("ann/m", RepoPublic, files)
+	w.Corrupt(bad)
+	w.c.cfg.Notice = func(msg string) {
+		if !strings.Contains(msg, "model-2.safetensors arrived with a wrong checksum") {
+			t.Error(msg)
+		}
+		w.Corrupt(bad) // once more: right again
+	}
+	var under, most atomic.Int64
+	w.c.http.Transport = underWay{w.c.http.Transport, &under, &most}
+	snap, err := w.c.Resolve(context.Background(), Ref{ID: "ann/m"}, ResolveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range files {
+		if !bytes.Equal(read(t, filepath.Join(snap.Path, name)), data) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if sent, _ := w.Traffic(); sent != want+int64(len(bad)) {
+		t.Errorf("storage sent %d bytes for %d and %d again", sent, want, len(bad))
+	}
+	if n := most.Load(); n > connections {
+		t.Errorf("%d connections at once", n)
+	}
+}
+
+// underWay counts the answers that are under way.
+type underWay struct {
+	http.RoundTripper
+	under, most *atomic.Int64
+}
+
+func (c underWay) RoundTrip(r *http.Request) (*http.Response, error) {
+	n := c.under.Add(1)
+	for m := c.most.Load(); n > m && !c.most.CompareAndSwap(m, n); m = c.most.Load() {
+	}
+	resp, err := c.RoundTripper.RoundTrip(r)
+	if err != nil {
+		c.under.Add(-1)
+		return nil, err
+	}
+	resp.Body = &underWayBody{ReadCloser: resp.Body, under: c.under}
+	return resp, nil
+}
+
+type underWayBody struct {
+	io.ReadCloser
+	under *atomic.Int64
+	once  sync.Once
+}
+
+func (b *underWayBody) Close() error {
+	b.once.Do(func() { b.under.Add(-1) })
+	return b.ReadCloser.Close()
 }
 
 func TestTwoAtOnce(t *testing.T) {

@@ -96,10 +96,16 @@ func (p *partial) begin(n int64) error {
 			p.done[i] = 1
 		}
 	}
-	if err := p.f.Truncate(n); err != nil {
+	// A new file is not truncated: Linux's ext4 brings one that was cut to nothing
+	// to the disk when it is closed, and the close waits for that.
+	info, err := p.f.Stat()
+	if err == nil && info.Size() != n {
+		err = p.f.Truncate(n)
+	}
+	if err != nil {
 		return err
 	}
-	_, err := p.f.WriteAt(append([]byte(trailerMagic), p.done...), p.size)
+	_, err = p.f.WriteAt(append([]byte(trailerMagic), p.done...), p.size)
 	return err
 }
 
@@ -126,6 +132,12 @@ func (p *partial) WriteAt(b []byte, off int64) (int, error) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	return p.f.WriteAt(b, off)
+}
+
+// reserve asks the file system for a chunk's place: all at once costs it less than
+// piece by piece. Where it cannot, writing will tell.
+func (p *partial) reserve(i int) {
+	allocate(p.f, p.start(i), p.end(i)-p.start(i))
 }
 
 // mark records a chunk whose bytes are written.
@@ -202,9 +214,6 @@ func (p *partial) sum(w io.Writer) (whole bool, err error) {
 	}
 	return true, nil
 }
-
-// onlyReader hides WriteTo, so that the caller's buffer is used.
-type onlyReader struct{ io.Reader }
 
 // commit gives the complete file its name.
 func (p *partial) commit(path, dir string) error {

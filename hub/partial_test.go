@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/neuroseal/neuroseal/internal/sha256x2"
 )
 
 // TestPartial: whatever set of chunks was written before a process died, in
@@ -60,6 +62,53 @@ func TestPartial(t *testing.T) {
 			rt.Fatal("the content differs")
 		}
 	})
+}
+
+// TestPartialCut: a file that is cut before it is hashed never has the right sum,
+// and whoever is hashed with it does not wait for ever.
+func TestPartialCut(t *testing.T) {
+	const step = 2 << 20
+	content := noise(5, 2*step)
+	pairs := new(sha256x2.Pairs)
+	begin := func(name string) *partial {
+		p, err := newPartial(filepath.Join(t.TempDir(), name), int64(len(content)), step).open("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.f.Close() })
+		for i := range p.done {
+			if _, err := p.f.WriteAt(content[p.start(i):p.end(i)], p.start(i)); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.mark(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return p
+	}
+	whole, cut := begin("whole"), begin("cut")
+	if err := cut.f.Truncate(step); err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		sum []byte
+		err error
+	}
+	sum := func(p *partial) chan result {
+		c, h := make(chan result, 1), pairs.Open()
+		go func() {
+			_, err := p.sum(h)
+			h.Close()
+			c <- result{h.Sum(nil), err}
+		}()
+		return c
+	}
+	a, b := sum(whole), sum(cut)
+	right := sha256.Sum256(content)
+	<-a // right, or an error, or another sum: then it is downloaded again
+	if r := <-b; r.err == nil && bytes.Equal(r.sum, right[:]) {
+		t.Error("a file that was cut has the right sum")
+	}
 }
 
 func put(rt *rapid.T, p *partial, i int, content []byte) {

@@ -120,14 +120,13 @@ func (s *source) read(ctx context.Context, off, n int64, w io.WriterAt) error {
 			r.Body.Close()
 			return errWhole
 		}
-		to := &offsetWriter{w: w, off: off, add: s.c.add}
-		_, err = io.CopyBuffer(onlyWriter{to}, onlyReader{io.LimitReader(r.Body, end-off)}, make([]byte, 256<<10))
+		to, err, werr := s.copy(w, off, end, r.Body)
 		r.Body.Close()
-		if to.err != nil {
-			return cacheError(to.err)
+		if werr != nil {
+			return cacheError(werr)
 		}
-		if to.off > off {
-			off, try = to.off, 1
+		if to > off {
+			off, try = to, 1
 		}
 		if off == end {
 			return nil
@@ -145,31 +144,42 @@ func (s *source) read(ctx context.Context, off, n int64, w io.WriterAt) error {
 	return nil
 }
 
-// offsetWriter writes one piece behind the other and keeps its own errors apart
-// from the connection's.
-type offsetWriter struct {
-	w   io.WriterAt
-	off int64
-	add func(int64)
-	err error
-}
+// pieceSize is how many bytes are written at a time: what is written at once, the
+// system keeps as one large page, and not as many that cost it time each. It is
+// less than a processor's second cache holds.
+const pieceSize = 256 << 10
 
-func (o *offsetWriter) Write(p []byte) (int, error) {
-	n, err := o.w.WriteAt(p, o.off)
-	o.off += int64(n)
-	o.add(int64(n))
-	o.err = err
-	return n, err
-}
+var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
-type onlyWriter struct{ io.Writer }
+// copy writes what r gives to w, from off up to end, and returns how far it got,
+// with the connection's error and the writer's. What a connection gave before it
+// broke is written, too.
+func (s *source) copy(w io.WriterAt, off, end int64, r io.Reader) (to int64, err, werr error) {
+	buf := pieces.Get().(*[pieceSize]byte)
+	defer pieces.Put(buf)
+	for off < end && err == nil {
+		piece, n := buf[:min(pieceSize-off%pieceSize, end-off)], 0
+		for n < len(piece) && err == nil {
+			var m int
+			m, err = r.Read(piece[n:])
+			n += m
+			s.c.add(int64(m))
+		}
+		m, werr := w.WriteAt(piece[:n], off)
+		off += int64(m)
+		if werr != nil {
+			return off, err, werr
+		}
+	}
+	return off, err, nil
+}
 
 // fill downloads the missing chunks, several at once, and returns the checksum.
 // also, if not nil, is given the content in order.
 func (s *source) fill(ctx context.Context, p *partial, also io.Writer) (string, error) {
 	chunks, have := p.missing()
 	s.c.add(have)
-	h := s.file.newHash()
+	h, leave := s.openHash()
 	to := io.Writer(h)
 	if also != nil {
 		to = io.MultiWriter(h, also)
@@ -183,6 +193,7 @@ func (s *source) fill(ctx context.Context, p *partial, also io.Writer) (string, 
 	defer cancel()
 	go func() {
 		ok, err := p.sum(to)
+		leave()
 		if err != nil {
 			cancel()
 		}
@@ -195,6 +206,13 @@ func (s *source) fill(ctx context.Context, p *partial, also io.Writer) (string, 
 			break
 		}
 		g.Go(func() error {
+			select {
+			case s.c.lines <- struct{}{}:
+				defer func() { <-s.c.lines }()
+			case <-gctx.Done():
+				return interrupted(gctx)
+			}
+			p.reserve(i)
 			if err := s.read(gctx, p.start(i), p.end(i)-p.start(i), p); err != nil {
 				return err
 			}
@@ -250,26 +268,36 @@ func (s *source) fillWhole(ctx context.Context, p *partial) error {
 
 // copyChunk takes one chunk from a stream.
 func (s *source) copyChunk(p *partial, i int, body io.Reader) error {
-	n := p.end(i) - p.start(i)
 	if p.has(i) {
-		_, err := io.CopyN(io.Discard, body, n)
+		_, err := io.CopyN(io.Discard, body, p.end(i)-p.start(i))
 		return err
 	}
-	to := &offsetWriter{w: p, off: p.start(i), add: s.c.add}
-	_, err := io.CopyN(onlyWriter{to}, body, n)
+	off, err, werr := s.copy(p, p.start(i), p.end(i), body)
 	switch {
-	case to.err != nil:
-		return cacheError(to.err)
-	case err != nil:
-		return err
+	case werr != nil:
+		return cacheError(werr)
+	case off == p.end(i):
+		return p.mark(i)
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
 	}
-	return p.mark(i)
+	return err
 }
 
 func (p *partial) has(i int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done[i] == 1
+}
+
+// openHash is newHash for a large file: two that arrive at the same time are
+// hashed together. leave is called behind the last byte.
+func (s *source) openHash() (h hash.Hash, leave func()) {
+	if s.file.SHA256 == "" {
+		return s.file.newHash(), func() {}
+	}
+	stream := s.c.pairs.Open()
+	return stream, stream.Close
 }
 
 // newHash returns the hash that etag is a sum of.

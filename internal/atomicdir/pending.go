@@ -15,6 +15,8 @@ type Pending struct {
 	lock     *lockFile // on the temporary file itself
 	force    bool
 	done     bool
+
+	size, started int64 // what has been written from the beginning, and of it, what is on its way to the disk
 }
 
 // CreateFile begins a file that Commit will make visible at dst with the given
@@ -68,6 +70,44 @@ func acquireMode(path string, mode fs.FileMode) (*lockFile, error) {
 	return nil, busy(path, errBusy)
 }
 
+// AdoptFile begins a file from one that exists: src leaves its place, and what it
+// holds can be read and written over until Commit makes it visible at dst. Abort
+// removes it; a process that is killed leaves it where the next CreateFile or
+// AdoptFile of dst removes it. src is on dst's file system, and nobody else has it
+// open. Else it is as CreateFile.
+func AdoptFile(src, dst string, force bool) (*Pending, error) {
+	dst, err := resolve(dst)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pending{dst: dst, tmp: newDir(dst, Options{}).partial, force: force}
+	if err := p.checkDst(); err != nil {
+		return nil, err
+	}
+	if err := mkdirAll(filepath.Dir(dst)); err != nil {
+		return nil, err
+	}
+	stale, err := acquire(p.tmp)
+	if err != nil {
+		return nil, err
+	}
+	stale.release()
+	if err := rename(src, p.tmp); err != nil {
+		return nil, err
+	}
+	if p.lock, err = acquire(p.tmp); err != nil {
+		return nil, err
+	}
+	// On the disk too, src is gone before it changes.
+	for _, dir := range []string{filepath.Dir(src), filepath.Dir(dst)} {
+		if err := syncPath(dir); err != nil {
+			p.Abort()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
 func (p *Pending) checkDst() error {
 	info, err := os.Lstat(p.dst)
 	switch {
@@ -94,7 +134,30 @@ func (p *Pending) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := p.lock.f.Write(b)
+	p.wrote(p.size + int64(n))
 	return n, wrap(err, "")
+}
+
+// ReadAt reads what is there.
+func (p *Pending) ReadAt(b []byte, off int64) (int, error) { return p.lock.f.ReadAt(b, off) }
+
+// WriteAt writes over what is there. It is fastest from the beginning to the end.
+func (p *Pending) WriteAt(b []byte, off int64) (int, error) {
+	if err := hook("write", p.tmp); err != nil {
+		return 0, err
+	}
+	n, err := p.lock.f.WriteAt(b, off)
+	p.wrote(off + int64(n))
+	return n, wrap(err, "")
+}
+
+// wrote starts bringing to the disk what has been written, so that Commit finds
+// little left to do.
+func (p *Pending) wrote(end int64) {
+	if p.size = end; p.size-p.started >= writeBack {
+		startWriteBack(p.lock.f, p.started, p.size-p.started)
+		p.started = p.size
+	}
 }
 
 // Path returns the destination, absolute and with symbolic links resolved.

@@ -1,8 +1,10 @@
 package atomicdir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"syscall"
 	"testing"
@@ -84,4 +86,65 @@ func TestPendingNoSpace(t *testing.T) {
 		t.Error(err)
 	}
 	onlyChild(t, filepath.Dir(dst), "")
+}
+
+// TestAdoptFile: a file becomes another one, which is not visible before Commit,
+// and leaves nothing when it is given up.
+func TestAdoptFile(t *testing.T) {
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "from", "a"), filepath.Join(dir, "to", "b")
+	put := func(path, content string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(content), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	adopt := func() *Pending {
+		t.Helper()
+		put(src, "weights of a model")
+		p, err := AdoptFile(src, dst, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exists(src) || exists(dst) {
+			t.Error("the file is visible while it changes")
+		}
+		return p
+	}
+	p := adopt()
+	if _, err := AdoptFile(filepath.Join(dir, "other"), dst, true); fault.KindOf(err) != fault.Usage {
+		t.Errorf("second writer: %v", err)
+	}
+	got := make([]byte, 7)
+	if _, err := p.ReadAt(got, 0); err != nil || string(got) != "weights" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := p.WriteAt([]byte("WEIGHTS"), 0); err != nil {
+		t.Fatal(err)
+	}
+	p.Abort()
+	if len(tree(t, dir)) != 0 {
+		t.Errorf("left: %v", tree(t, dir))
+	}
+	put(newDir(dst, Options{}).partial, "half of a shard, of a run that was killed")
+	p = adopt()
+	if _, err := p.WriteAt([]byte("WEIGHTS"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, dir); !reflect.DeepEqual(got, map[string]string{"to/b": "WEIGHTS of a model"}) {
+		t.Errorf("%v", got)
+	}
+	put(src, "again")
+	if _, err := AdoptFile(src, dst, false); fault.KindOf(err) != fault.Usage || !exists(src) {
+		t.Errorf("an existing file: %v", err)
+	}
+	if _, err := AdoptFile(filepath.Join(dir, "missing"), filepath.Join(dir, "c"), false); err == nil {
+		t.Error("nothing was adopted")
+	}
+	if got := tree(t, dir); !reflect.DeepEqual(got, map[string]string{"from/a": "again", "to/b": "WEIGHTS of a model"}) {
+		t.Errorf("%v", got)
+	}
 }

@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"keys":           {"internal/atomicdir", "internal/fault"},
 	"manifest":       {"internal/fault", "keys"},
 	"oms":            {"internal/fault", "internal/sha256x2"},
-	"hub":            {"internal/atomicdir", "internal/fault", "internal/fsdir"},
+	"hub":            {"internal/atomicdir", "internal/fault", "internal/fsdir", "internal/sha256x2"},
 	"internal/fsdir": {},
 	"modelcard":      {"manifest"},
 	"adapter":        {"internal/fault"},

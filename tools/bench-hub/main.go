@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,7 +198,8 @@ func (w *way) run(dst string) error {
 func (o *options) compare() error {
 	ways := o.ways()
 	for range o.reps {
-		for _, w := range ways {
+		for _, k := range rand.Perm(len(ways)) { // each leaves memory and disk to the next in another state
+			w := ways[k]
 			dst, err := os.MkdirTemp(o.dir, "bench-hub-")
 			if err != nil {
 				return err
@@ -211,14 +213,17 @@ func (o *options) compare() error {
 			}
 		}
 	}
-	fmt.Printf("%-22s %-34s %s\n", "", "× curl: wall time (and its range)", "processor time of the client")
+	fmt.Printf("%-22s %-34s %-30s %s\n", "", "× curl: wall time (and its range)", "processor time of the client", "seconds of both")
 	for _, w := range ways {
 		wall, cpu := ratios(w.took, ways[0].took), ratios(w.cpu, ways[0].cpu)
 		n := o.reps
-		fmt.Printf("%-22s %5.2f  (%.2f to %.2f) %20.2f\n", w.name, wall[n/2], wall[0], wall[n-1], cpu[n/2])
+		fmt.Printf("%-22s %5.2f  (%.2f to %.2f) %20.2f %22.2f %.2f\n", w.name, wall[n/2], wall[0], wall[n-1], cpu[n/2],
+			median(w.took).Seconds(), median(w.cpu).Seconds())
 	}
 	return nil
 }
+
+func median(d []time.Duration) time.Duration { return slices.Sorted(slices.Values(d))[len(d)/2] }
 
 // ratios compares each repetition with its own curl, as what else the machine
 // does changes from one to the next, and sorts.
