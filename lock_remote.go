@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/neuroseal/neuroseal/checkpoint"
 	"github.com/neuroseal/neuroseal/gauge"
 	"github.com/neuroseal/neuroseal/internal/atomicdir"
@@ -27,6 +25,9 @@ import (
 // sealed form: the disk holds the output and one shard at most, and that one only
 // where the file system writes elsewhere than over what was there. A process that
 // is killed meanwhile loses the shards that it was sealing; they come again.
+//
+// Where weights change places, what a shard becomes is read from all over its
+// original, or from other shards: then it is written beside them.
 const sourceFolder = "source"
 
 // DownloadFolder is where Lock works on a remote checkpoint. It stays when Lock
@@ -120,11 +121,13 @@ func (s *streamer) prepare(ctx context.Context) error {
 	if s.guard, err = atomicdir.CreateFile(filepath.Join(s.f.dir, s.part.guardName()), 0o666, false); err != nil {
 		return err
 	}
-	if err := s.agree(ctx); err != nil {
-		s.guard.Abort()
-		return err
+	if err = s.agree(ctx); err == nil {
+		err = s.clear()
 	}
-	return nil
+	if err != nil {
+		s.guard.Abort()
+	}
+	return err
 }
 
 // agree makes the folder this seal's. What was sealed by another key or with
@@ -153,6 +156,7 @@ func (s *streamer) missing() (n int64) {
 		if !s.f.present(sh) && !s.over.has(sh.Path, sh.Size) {
 			n += sh.Size - s.remote.Begun(sh.Path, s.over.path(sh.Path))
 		}
+		n -= s.litter(sh)
 	}
 	for _, f := range s.m.ck.OtherFiles() {
 		n += f.Size
@@ -199,60 +203,6 @@ func (s *streamer) checked(shard string) string {
 	s.knowing.Lock()
 	defer s.knowing.Unlock()
 	return s.known[shard]
-}
-
-// sealAll seals the shards. What is downloaded is written over, so that several at
-// once take no more of the disk than one.
-func (s *streamer) sealAll(ctx context.Context, sealer *shardSealer) error {
-	all := make([]int, len(s.m.ck.Shards()))
-	g, gctx := errgroup.WithContext(ctx)
-	for i := range all {
-		all[i] = i
-	}
-	g.SetLimit(s.atOnce(all))
-	defer context.AfterFunc(ctx, func() {
-		s.o.notice("interrupted; the shards that are being sealed come to their end first (a second interrupt does not wait, and they will be downloaded again)")
-	})()
-	for _, i := range all {
-		g.Go(func() error {
-			if gctx.Err() != nil {
-				return fault.Wrap(fault.Interrupted, context.Cause(gctx), "")
-			}
-			return s.sealShard(gctx, sealer, i)
-		})
-	}
-	return g.Wait()
-}
-
-// sealShard seals a shard, which its original becomes, unless an earlier run did
-// and the sealed bytes are what it wrote.
-func (s *streamer) sealShard(ctx context.Context, sealer *shardSealer, i int) error {
-	sh := s.m.ck.Shards()[i]
-	ok, err := sealer.complete(sh)
-	if err != nil {
-		return err
-	}
-	if ok {
-		ok, err = s.sound(ctx, sh)
-	}
-	if err != nil {
-		return err
-	}
-	if !ok {
-		if err := s.bringShard(ctx, i); err != nil {
-			return err
-		}
-		s.over.drop(sh.Path)
-		from := ""
-		if s.over.has(sh.Path, sh.Size) {
-			from = s.over.path(sh.Path)
-		}
-		if err := sealer.seal(ctx, i, from); err != nil {
-			return err
-		}
-	}
-	s.over.drop(sh.Path)
-	return atomicdir.RemoveFile(s.over.path(sh.Path))
 }
 
 // sound reports whether a shard that an earlier run sealed is what it wrote.

@@ -58,7 +58,11 @@ func (s *streamer) download(ctx context.Context) error {
 				return nil
 			})
 		}
-		return in.Wait()
+		err := in.Wait()
+		if err == nil && gctx.Err() != nil { // it may have ended before the last of them began
+			err = fault.Wrap(fault.Interrupted, context.Cause(gctx), "interrupted")
+		}
+		return err
 	})
 	g.Go(func() error {
 		for i := range arrived {
@@ -141,6 +145,18 @@ func (s *streamer) bringShard(ctx context.Context, i int) error {
 		_, err = s.stats.keep(record, i, at, m.record(at))
 	}
 	return err
+}
+
+// bringBack is bringShard for a shard that was here before, and should be still.
+func (s *streamer) bringBack(ctx context.Context, i int) error {
+	sh := s.m.ck.Shards()[i]
+	switch {
+	case s.remote.Here(sh.Path):
+		return nil
+	case s.over.has(sh.Path, sh.Size):
+		return s.sameHeader(sh)
+	}
+	return s.bringShard(ctx, i)
 }
 
 // sameHeader demands that a shard that has arrived has the header by which its

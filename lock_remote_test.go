@@ -374,7 +374,7 @@ func TestRemoteRots(t *testing.T) {
 	}
 }
 
-// stopper ends a run when half of the shards are sealed.
+// stopper ends a run when a quarter of the bytes are sealed.
 type stopper struct {
 	cancel  context.CancelFunc
 	sealing bool
@@ -382,7 +382,7 @@ type stopper struct {
 	mu      sync.Mutex
 }
 
-func (s *stopper) Stage(name string, total int64) { s.sealing, s.left = name == "sealing", total/2 }
+func (s *stopper) Stage(name string, total int64) { s.sealing, s.left = name == "sealing", total/4 }
 func (s *stopper) Add(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -55,7 +55,11 @@ func (r *Repo) fetchAll(ctx context.Context, files []File) error {
 			g.Go(func() error { return r.fetchBlob(gctx, f) })
 		}
 	}
-	return g.Wait()
+	err := g.Wait()
+	if err == nil && ctx.Err() != nil { // it may have ended before the last of them began
+		err = interrupted(ctx)
+	}
+	return err
 }
 
 // fetchBlob brings one file into the cache and into the snapshot.

@@ -514,3 +514,29 @@ func TestResolveInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// TestInterruptedBetween: a download that is interrupted when the small files are
+// there, and no large one has begun, is not complete.
+func TestInterruptedBetween(t *testing.T) {
+	w := newWorld(t, func(cfg *Config) { cfg.Workers = 1 })
+	w.AddRepo("ann/m", RepoPublic, model())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	plan, _, err := w.c.Look(ctx, Ref{ID: "ann/m"}, ResolveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var small int64
+	for _, f := range plan.Files {
+		if f.Size <= smallFile {
+			small += f.Size
+		}
+	}
+	w.c.cfg.Progress = &trip{after: small, do: cancel}
+	if _, err := plan.Run(ctx); fault.KindOf(err) != fault.Interrupted {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(w.c.repoFolder("ann/m"), "refs", "main")); err == nil {
+		t.Error("an incomplete download has a ref")
+	}
+}

@@ -73,8 +73,9 @@ func acquireMode(path string, mode fs.FileMode) (*lockFile, error) {
 // AdoptFile begins a file from one that exists: src leaves its place, and what it
 // holds can be read and written over until Commit makes it visible at dst. Abort
 // removes it; a process that is killed leaves it where the next CreateFile or
-// AdoptFile of dst removes it. src is on dst's file system, and nobody else has it
-// open. Else it is as CreateFile.
+// AdoptFile of dst, or Clear, removes it. src is on dst's file system, and nobody
+// else has it open; one that OneName does not hold of is refused, as it is somebody
+// else's too. Else it is as CreateFile.
 func AdoptFile(src, dst string, force bool) (*Pending, error) {
 	dst, err := resolve(dst)
 	if err != nil {
@@ -87,11 +88,12 @@ func AdoptFile(src, dst string, force bool) (*Pending, error) {
 	if err := mkdirAll(filepath.Dir(dst)); err != nil {
 		return nil, err
 	}
-	stale, err := acquire(p.tmp)
-	if err != nil {
+	if err := Clear(dst); err != nil {
 		return nil, err
 	}
-	stale.release()
+	if exists(src) && !OneName(src) {
+		return nil, fault.New(fault.General, "%s is a link, or has other names, whose content would change with it", src)
+	}
 	if err := rename(src, p.tmp); err != nil {
 		return nil, err
 	}
@@ -106,6 +108,46 @@ func AdoptFile(src, dst string, force bool) (*Pending, error) {
 		}
 	}
 	return p, nil
+}
+
+// OneName reports whether path is a regular file, not a link to one, that has no
+// other name: what is written to it changes nothing else.
+func OneName(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular() && names(path, info) == 1
+}
+
+// Left returns how many bytes a killed CreateFile or AdoptFile of dst left. While
+// another process is writing dst, it is what that one has written.
+func Left(dst string) int64 {
+	dst, err := resolve(dst)
+	if err != nil {
+		return 0
+	}
+	info, err := os.Lstat(newDir(dst, Options{}).partial)
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
+
+// Clear removes what a killed CreateFile or AdoptFile of dst left. A dst that
+// another process is writing is refused with fault.Usage.
+func Clear(dst string) error {
+	dst, err := resolve(dst)
+	if err != nil {
+		return err
+	}
+	tmp := newDir(dst, Options{}).partial
+	if !exists(tmp) {
+		return nil
+	}
+	stale, err := acquire(tmp)
+	if err != nil {
+		return err
+	}
+	stale.release()
+	return nil
 }
 
 func (p *Pending) checkDst() error {

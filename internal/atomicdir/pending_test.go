@@ -148,3 +148,54 @@ func TestAdoptFile(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestAdoptFileShared: a link, and a file with another name, are not written over.
+func TestAdoptFileShared(t *testing.T) {
+	for name, link := range map[string]func(from, to string) error{"hard": os.Link, "symbolic": os.Symlink} {
+		dir := t.TempDir()
+		precious, src, dst := filepath.Join(dir, "precious"), filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+		if err := os.WriteFile(precious, []byte("weights"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if !OneName(precious) {
+			t.Error("a file has more than one name")
+		}
+		if err := link(precious, src); err != nil {
+			t.Skip(err)
+		}
+		if p, err := AdoptFile(src, dst, true); err == nil {
+			p.Abort()
+			t.Errorf("%s: adopted", name)
+		}
+		if OneName(src) || !exists(src) || !exists(precious) {
+			t.Errorf("%s: has one name, or is gone", name)
+		}
+	}
+}
+
+// TestClear: what a killed run left is counted and removed; what is being written
+// stays.
+func TestClear(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "out")
+	if err := Clear(dst); err != nil || Left(dst) != 0 {
+		t.Errorf("nothing is there: %v", err)
+	}
+	p, err := CreateFile(dst, 0o666, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Abort()
+	if err := Clear(dst); fault.KindOf(err) != fault.Usage {
+		t.Errorf("under way: %v", err)
+	}
+	p.Abort()
+	if err := os.WriteFile(newDir(dst, Options{}).partial, []byte("half"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if Left(dst) != 4 {
+		t.Errorf("%d bytes are left", Left(dst))
+	}
+	if err := Clear(dst); err != nil || Left(dst) != 0 {
+		t.Errorf("%v", err)
+	}
+}
