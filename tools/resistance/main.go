@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"os"
@@ -76,7 +77,9 @@ func main() {
 	flag.BoolVar(&o.study, "study", true, "also measure what each effect of a seal contributes")
 	flag.IntVar(&o.parallel, "parallel", runtime.GOMAXPROCS(0), "trials at a time")
 	only := flag.Bool("only-write", false, "measure nothing, write the page")
+	text := flag.String("key", "neuroseal resistance", "the seals' key is the SHA-256 of this text; another one wants another -out")
 	flag.Parse()
+	key = sha256.Sum256([]byte(*text))
 	o.models, o.seals = strings.Split(*names, ","), strings.Split(*seals, ",")
 	o.suites = strings.Split(*suites, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -23,7 +22,7 @@ type sealing struct {
 	make        func(ctx context.Context, src, dst string) error
 }
 
-var key keys.SealKey = sha256.Sum256([]byte("neuroseal resistance"))
+var key keys.SealKey
 
 func lock(o neuroseal.LockOptions) func(context.Context, string, string) error {
 	return func(ctx context.Context, src, dst string) error {
