@@ -47,10 +47,10 @@ func (s *streamer) download(ctx context.Context) error {
 		in, ictx := errgroup.WithContext(gctx)
 		in.SetLimit(s.atOnce(shards))
 		for _, i := range shards {
-			if ictx.Err() != nil {
-				break
-			}
 			in.Go(func() error {
+				if ictx.Err() != nil {
+					return fault.Wrap(fault.Interrupted, context.Cause(ictx), "interrupted")
+				}
 				if err := s.bringShard(ictx, i); err != nil {
 					return err
 				}
@@ -58,11 +58,7 @@ func (s *streamer) download(ctx context.Context) error {
 				return nil
 			})
 		}
-		err := in.Wait()
-		if err == nil && gctx.Err() != nil { // it may have ended before the last of them began
-			err = fault.Wrap(fault.Interrupted, context.Cause(gctx), "interrupted")
-		}
-		return err
+		return in.Wait()
 	})
 	g.Go(func() error {
 		for i := range arrived {

@@ -69,11 +69,8 @@ func (p *pipe) inPlace(ctx context.Context) error {
 
 // overwrite reads a block, edits it and writes it back.
 func (p *pipe) overwrite(b block) error {
-	if err := readFull(p.in, b.buf, b.off); err != nil {
-		return p.at(b.off, err)
-	}
-	if p.progress != nil {
-		p.progress(int64(len(b.buf)))
+	if err := p.fill(b); err != nil {
+		return err
 	}
 	if p.hashIn != nil {
 		p.hashIn.Write(b.buf)

@@ -168,16 +168,24 @@ func (p *pipe) read(ctx context.Context, next chan<- block) error {
 			return err
 		}
 		b := block{off, buf[:p.cut(off)-off]}
-		if err := readFull(p.in, b.buf, off); err != nil {
-			return p.at(off, err)
-		}
-		if p.progress != nil {
-			p.progress(int64(len(b.buf)))
+		if err := p.fill(b); err != nil {
+			return err
 		}
 		off += int64(len(b.buf))
 		if err := send(ctx, next, b); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// fill reads a block.
+func (p *pipe) fill(b block) error {
+	if err := readFull(p.in, b.buf, b.off); err != nil {
+		return p.at(b.off, err)
+	}
+	if p.progress != nil {
+		p.progress(int64(len(b.buf)))
 	}
 	return nil
 }

@@ -51,15 +51,16 @@ func (r *Repo) fetchAll(ctx context.Context, files []File) error {
 	g, gctx = errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	for _, f := range files {
-		if f.Size > smallFile && gctx.Err() == nil {
-			g.Go(func() error { return r.fetchBlob(gctx, f) })
+		if f.Size > smallFile {
+			g.Go(func() error {
+				if gctx.Err() != nil {
+					return interrupted(gctx)
+				}
+				return r.fetchBlob(gctx, f)
+			})
 		}
 	}
-	err := g.Wait()
-	if err == nil && ctx.Err() != nil { // it may have ended before the last of them began
-		err = interrupted(ctx)
-	}
-	return err
+	return g.Wait()
 }
 
 // fetchBlob brings one file into the cache and into the snapshot.

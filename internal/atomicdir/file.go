@@ -10,12 +10,24 @@ import (
 // writing them to the disk: early enough that Commit finds little left to do.
 const writeBack = 8 << 20
 
+// writing is how far a file has been written from its beginning on, and how much
+// of that is on its way to the disk.
+type writing struct{ size, started int64 }
+
+// wrote notes that f has been written up to end.
+func (w *writing) wrote(f *os.File, end int64) {
+	if w.size = end; w.size-w.started >= writeBack {
+		startWriteBack(f, w.started, w.size-w.started)
+		w.started = w.size
+	}
+}
+
 // File is a file of a Dir under construction. It is not visible before Commit.
 type File struct {
-	f             *os.File
-	path          string
-	size, started int64
-	closed        func()
+	f      *os.File
+	path   string
+	closed func()
+	writing
 }
 
 // Write appends p.
@@ -24,11 +36,7 @@ func (f *File) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := f.f.Write(p)
-	f.size += int64(n)
-	if f.size-f.started >= writeBack {
-		startWriteBack(f.f, f.started, f.size-f.started)
-		f.started = f.size
-	}
+	f.wrote(f.f, f.size+int64(n))
 	return n, wrap(err, "")
 }
 

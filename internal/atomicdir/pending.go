@@ -15,8 +15,20 @@ type Pending struct {
 	lock     *lockFile // on the temporary file itself
 	force    bool
 	done     bool
+	writing
+}
 
-	size, started int64 // what has been written from the beginning, and of it, what is on its way to the disk
+// newPending begins a file of which nothing is there but its parents.
+func newPending(dst string, force bool) (*Pending, error) {
+	dst, err := resolve(dst)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pending{dst: dst, tmp: newDir(dst, Options{}).partial, force: force}
+	if err := p.checkDst(); err != nil {
+		return nil, err
+	}
+	return p, mkdirAll(filepath.Dir(dst))
 }
 
 // CreateFile begins a file that Commit will make visible at dst with the given
@@ -24,18 +36,10 @@ type Pending struct {
 // here and again by Commit, unless force is set; so is a dst that another
 // process is writing. Missing parents are made.
 func CreateFile(dst string, mode fs.FileMode, force bool) (*Pending, error) {
-	dst, err := resolve(dst)
+	p, err := newPending(dst, force)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pending{dst: dst, force: force}
-	if err := p.checkDst(); err != nil {
-		return nil, err
-	}
-	if err := mkdirAll(filepath.Dir(dst)); err != nil {
-		return nil, err
-	}
-	p.tmp = newDir(dst, Options{}).partial
 	if p.lock, err = acquireMode(p.tmp, mode); err != nil {
 		return nil, err
 	}
@@ -61,11 +65,9 @@ func acquireMode(path string, mode fs.FileMode) (*lockFile, error) {
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		stale, err := acquire(path)
-		if err != nil {
+		if err := removeStale(path); err != nil {
 			return nil, err
 		}
-		stale.release()
 	}
 	return nil, busy(path, errBusy)
 }
@@ -77,18 +79,11 @@ func acquireMode(path string, mode fs.FileMode) (*lockFile, error) {
 // else has it open; one that OneName does not hold of is refused, as it is somebody
 // else's too. Else it is as CreateFile.
 func AdoptFile(src, dst string, force bool) (*Pending, error) {
-	dst, err := resolve(dst)
+	p, err := newPending(dst, force)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pending{dst: dst, tmp: newDir(dst, Options{}).partial, force: force}
-	if err := p.checkDst(); err != nil {
-		return nil, err
-	}
-	if err := mkdirAll(filepath.Dir(dst)); err != nil {
-		return nil, err
-	}
-	if err := Clear(dst); err != nil {
+	if err := removeStale(p.tmp); err != nil {
 		return nil, err
 	}
 	if exists(src) && !OneName(src) {
@@ -101,7 +96,7 @@ func AdoptFile(src, dst string, force bool) (*Pending, error) {
 		return nil, err
 	}
 	// On the disk too, src is gone before it changes.
-	for _, dir := range []string{filepath.Dir(src), filepath.Dir(dst)} {
+	for _, dir := range []string{filepath.Dir(src), filepath.Dir(p.dst)} {
 		if err := syncPath(dir); err != nil {
 			p.Abort()
 			return nil, err
@@ -138,7 +133,11 @@ func Clear(dst string) error {
 	if err != nil {
 		return err
 	}
-	tmp := newDir(dst, Options{}).partial
+	return removeStale(newDir(dst, Options{}).partial)
+}
+
+// removeStale is Clear of a temporary file.
+func removeStale(tmp string) error {
 	if !exists(tmp) {
 		return nil
 	}
@@ -176,7 +175,7 @@ func (p *Pending) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := p.lock.f.Write(b)
-	p.wrote(p.size + int64(n))
+	p.wrote(p.lock.f, p.size+int64(n))
 	return n, wrap(err, "")
 }
 
@@ -189,17 +188,8 @@ func (p *Pending) WriteAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := p.lock.f.WriteAt(b, off)
-	p.wrote(off + int64(n))
+	p.wrote(p.lock.f, off+int64(n))
 	return n, wrap(err, "")
-}
-
-// wrote starts bringing to the disk what has been written, so that Commit finds
-// little left to do.
-func (p *Pending) wrote(end int64) {
-	if p.size = end; p.size-p.started >= writeBack {
-		startWriteBack(p.lock.f, p.started, p.size-p.started)
-		p.started = p.size
-	}
 }
 
 // Path returns the destination, absolute and with symbolic links resolved.
