@@ -70,3 +70,17 @@ func (m mark) find(card []byte, body int) (from, to int, ok bool) {
 	}
 	return 0, 0, false
 }
+
+// written finds the section in what an edit wrote. What stands before it there may
+// end code or HTML that the card left open, and opens none.
+func (m mark) written(after string) (section string, ok bool) {
+	at := 0
+	for line := range strings.Lines(after) {
+		if isMark([]byte(line), m.begin) {
+			from, to, ok := m.find([]byte(after), at)
+			return after[from:to], ok
+		}
+		at += len(line)
+	}
+	return "", false
+}

@@ -21,7 +21,8 @@ func Retract(card []byte, edits []Edit) (content []byte, warnings []string) {
 		sections = slices.DeleteFunc(slices.Clone(edits), func(e Edit) bool { return !hasMark(e.After) })
 	}
 	sections = slices.DeleteFunc(sections, func(e Edit) bool {
-		if at := bytes.Index(content, []byte(e.After)); !once(content, e.After) || at > 0 && content[at-1] != '\n' {
+		at := bytes.Index(content, []byte(e.After))
+		if !once(content, e.After) || at > 0 && content[at-1] != '\n' && !endsLine(e.After) {
 			return false // not as it was written, or the line end before it is another line's now
 		}
 		content = bytes.Replace(content, []byte(e.After), []byte(e.Before), 1)
@@ -48,6 +49,14 @@ func once(card []byte, text string) bool {
 	return text != "" && bytes.Count(card, []byte(text)) == 1
 }
 
+// endsLine reports whether an edit with a section begins with the end of the card's
+// last line, which had none. A section after a line that has one begins with an
+// empty line or a mark.
+func endsLine(after string) bool {
+	rest, ok := strings.CutPrefix(unixLines(after), "\n")
+	return ok && !strings.HasPrefix(rest, SealBegin) && !strings.HasPrefix(rest, ArenaBegin)
+}
+
 func hasMark(text string) bool {
 	return strings.Contains(text, SealBegin) || strings.Contains(text, ArenaBegin)
 }
@@ -61,9 +70,9 @@ func (m mark) retract(card []byte, edits []Edit) (content []byte, lost bool) {
 	}
 	now, before, written := string(card[from:to]), "", false
 	for _, e := range edits {
-		if a, b, ok := m.find([]byte(e.After), 0); ok {
+		if section, ok := m.written(e.After); ok {
 			written = true
-			lost = unixLines(e.After[a:b]) != unixLines(now)
+			lost = unixLines(section) != unixLines(now)
 			if a, b, ok := m.find([]byte(e.Before), 0); ok {
 				before = e.Before[a:b]
 			}

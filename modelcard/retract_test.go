@@ -46,6 +46,10 @@ func TestRetract(t *testing.T) {
 		{"all in Windows lines", author, both, func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }, strings.ReplaceAll(author, "\n", "\r\n"), ""},
 		{"a seal before this one", old, both, swap("rest", "others"), strings.Replace(old, "rest", "others", 1), ""},
 		{"resistance was the author's", "a\n" + ArenaBegin + "\nold\n" + ArenaEnd + "\n", add, swap("a\n", "b\n"), "b\n" + ArenaBegin + "\nold\n" + ArenaEnd + "\n", ""},
+		{"code left open", "~~~\n", add, func(s string) string { return s + "below\n" }, "~~~\nbelow\n", ""},
+		{"code left open without a line end", "a\n~~~", add, swap("a\n", "b\n"), "b\n~~~", ""},
+		{"a comment left open, the section edited", "<!-- a\n", add, swap("\nnew\n", "\nnewer\n"), "<!-- a\n-->\n", "within the seal's section"},
+		{"text at the end of a card without a line end", "a", both, swap("a\n", "a b\n"), "a b", ""},
 		{"a card of its own", "", add, func(string) string { return "---\nlicense: mit\n---\n# Mine\n" }, "---\nlicense: mit\n---\n# Mine\n", ""},
 	} {
 		r := Amend([]byte(c.card), c.add)
@@ -123,6 +127,8 @@ func FuzzRetract(f *testing.F) {
 	f.Add([]byte("# M\n"), []byte("---\ntags: [sealed\n"), true)
 	f.Add([]byte("---\ntags:\n- a\n---\n<pre>\n"), []byte(sec+"\n"+sec), false)
 	f.Add([]byte("\ufeff---\r\n---\r\n"), []byte("---\n<!-- \n"+SealEnd), true)
+	f.Add([]byte("~~~"), []byte("- ~~~"), false)
+	f.Add([]byte("<pre>"), []byte("~~~\n"), true)
 	f.Fuzz(func(t *testing.T, card, edited []byte, base bool) {
 		a := Additions{Seal: []byte("the section\n"), Tags: Tags()}
 		if base {
