@@ -2,9 +2,9 @@ package probe
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/elementwise"
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
@@ -59,182 +59,34 @@ func (p pairwise) span(out, a []float32, sa int, b []float32, sb int) {
 }
 
 // pairs returns the loop of an operation with two operands.
-func pairs(op graph.Op) (p pairwise, err error) {
-	switch op {
-	case graph.OpAdd:
-		p.one = func(x, y float32) float32 { return x + y }
+func pairs(op graph.Op) (pairwise, error) {
+	p := pairwise{one: elementwise.Binary(op)}
+	switch {
+	case p.one == nil:
+		return p, fmt.Errorf("no rule to compute it")
+	case op == graph.OpAdd:
 		p.dense = func(out, a, b []float32) {
 			for i, x := range a {
 				out[i] = x + b[i]
 			}
 		}
-	case graph.OpSub:
-		p.one = func(x, y float32) float32 { return x - y }
-	case graph.OpMul:
-		p.one = func(x, y float32) float32 { return x * y }
+	case op == graph.OpMul:
 		p.dense = func(out, a, b []float32) {
 			for i, x := range a {
 				out[i] = x * b[i]
 			}
 		}
-	case graph.OpDiv:
-		p.one = func(x, y float32) float32 { return x / y }
-	case graph.OpMaximum:
-		p.one = func(x, y float32) float32 { return max(x, y) }
-	case graph.OpMinimum:
-		p.one = func(x, y float32) float32 { return min(x, y) }
-	case graph.OpEqual:
-		p.one = func(x, y float32) float32 { return truth(x == y) }
-	case graph.OpLess:
-		p.one = func(x, y float32) float32 { return truth(x < y) }
-	case graph.OpAnd:
-		p.one = func(x, y float32) float32 { return truth(x != 0 && y != 0) }
-	case graph.OpOr:
-		p.one = func(x, y float32) float32 { return truth(x != 0 || y != 0) }
-	default:
-		err = fmt.Errorf("no rule to compute it")
 	}
-	return p, err
-}
-
-func truth(ok bool) float32 {
-	if ok {
-		return 1
-	}
-	return 0
+	return p, nil
 }
 
 // unary evaluates functions of one element; nil for any other operation.
-func unary(n *graph.Node, x []float32) ([]float32, error) {
-	f := function(n)
+func unary(n *graph.Node, x []float32) []float32 {
+	f := elementwise.Unary(n)
 	if f == nil {
-		return nil, nil
+		return nil
 	}
 	out := make([]float32, len(x))
 	tensor.Parallel(len(x), grain, func(lo, hi int) { f(out[lo:hi], x[lo:hi]) })
-	return out, nil
-}
-
-func function(n *graph.Node) func(dst, x []float32) {
-	s := float32(n.Scalar)
-	switch n.Op {
-	case graph.OpSiLU:
-		return tensor.SiLU
-	case graph.OpGELU:
-		return tensor.GELU
-	case graph.OpGELUTanh:
-		return tensor.GELUTanh
-	case graph.OpTanh:
-		return tensor.Tanh
-	case graph.OpSigmoid:
-		return tensor.Sigmoid
-	case graph.OpExp:
-		return tensor.Exp
-	case graph.OpAddScalar:
-		return single(func(v float32) float32 { return v + s })
-	case graph.OpMulScalar:
-		return single(func(v float32) float32 { return v * s })
-	case graph.OpNeg:
-		return single(func(v float32) float32 { return -v })
-	case graph.OpAbs:
-		return single(func(v float32) float32 { return math.Float32frombits(math.Float32bits(v) &^ (1 << 31)) })
-	case graph.OpReLU:
-		return single(func(v float32) float32 { return max(v, 0) })
-	case graph.OpLeakyReLU:
-		return single(func(v float32) float32 {
-			if v > 0 {
-				return v
-			}
-			return v * s
-		})
-	case graph.OpClamp:
-		lo, hi := float32(n.Min), float32(n.Max)
-		return single(func(v float32) float32 { return max(lo, min(hi, v)) })
-	case graph.OpNot:
-		return single(func(v float32) float32 { return truth(v == 0) })
-	case graph.OpPow:
-		return double(power(n.Scalar))
-	case graph.OpSoftplus:
-		return double(softplus)
-	case graph.OpELU:
-		return double(func(v float64) float64 {
-			if v > 0 {
-				return v
-			}
-			return n.Scalar * math.Expm1(v)
-		})
-	case graph.OpLog:
-		return double(math.Log)
-	case graph.OpSin:
-		return double(math.Sin)
-	case graph.OpCos:
-		return double(math.Cos)
-	case graph.OpErf:
-		return double(math.Erf)
-	case graph.OpFloor:
-		return double(math.Floor)
-	case graph.OpRound:
-		return double(math.RoundToEven)
-	}
-	return nil
-}
-
-func single(f func(float32) float32) func(dst, x []float32) {
-	return func(dst, x []float32) {
-		for i, v := range x {
-			dst[i] = f(v)
-		}
-	}
-}
-
-// double computes in float64 and rounds once.
-func double(f func(float64) float64) func(dst, x []float32) {
-	return func(dst, x []float32) {
-		for i, v := range x {
-			dst[i] = float32(f(float64(v)))
-		}
-	}
-}
-
-func softplus(v float64) float64 {
-	if v > 0 {
-		return v + math.Log1p(math.Exp(-v))
-	}
-	return math.Log1p(math.Exp(v))
-}
-
-// maxDenominator is how fine a fraction power still takes powers of two
-// through exactly.
-const maxDenominator = 8
-
-// power returns x ↦ x^p. With p = a/b, a factor of 2^(b·k) in x gives one of
-// exactly 2^(a·k): exponents are split off before and put back after.
-func power(p float64) func(float64) float64 {
-	switch p {
-	case 1:
-		return func(v float64) float64 { return v }
-	case 2:
-		return func(v float64) float64 { return v * v }
-	case 0.5:
-		return math.Sqrt
-	case -1:
-		return func(v float64) float64 { return 1 / v }
-	case -0.5:
-		return func(v float64) float64 { return 1 / math.Sqrt(v) }
-	}
-	for b := 1; b <= maxDenominator; b++ {
-		a := p * float64(b)
-		if a != math.Trunc(a) || math.Abs(a) > 64 {
-			continue
-		}
-		return func(v float64) float64 {
-			m, e := math.Frexp(v)
-			if m == 0 || math.IsNaN(m) || math.IsInf(m, 0) {
-				return math.Pow(v, p)
-			}
-			k := e / b
-			return math.Ldexp(math.Pow(math.Ldexp(m, e-k*b), p), k*int(a))
-		}
-	}
-	return func(v float64) float64 { return math.Pow(v, p) }
+	return out
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/elementwise"
 	"github.com/neuroseal/neuroseal/internal/fault"
 )
 
@@ -105,7 +106,7 @@ func standIn(id graph.ID, n *graph.Node) []float32 {
 	normal(out, n.Name, uint64(id))
 	if n.Int { // truth values, and indices of whatever has two elements
 		for i, v := range out {
-			out[i] = truth(v > 0)
+			out[i] = elementwise.Truth(v > 0)
 		}
 	}
 	return out

@@ -221,7 +221,7 @@ func (r *runner) apply(id graph.ID, n *graph.Node, in [][]float32) (out []float3
 	case len(n.In) == 2:
 		out, err = r.binary(n, in[0], in[1])
 	default:
-		if out, err = unary(n, in[0]); out == nil && err == nil {
+		if out = unary(n, in[0]); out == nil {
 			out, err = r.along(n, in[0])
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/elementwise"
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
@@ -114,43 +115,11 @@ func binaryRow(op graph.Op, d, a []float32, sa int, b []float32, sb int) {
 		tensor.VecAdd(d, a[:w], b[:w])
 		return
 	}
+	f := elementwise.Binary(op)
+	if f == nil {
+		panic(fmt.Sprintf("train: no rule to compute %v", op))
+	}
 	for i := range d {
-		x, y := a[i*sa], b[i*sb]
-		switch op {
-		case graph.OpAdd:
-			d[i] = x + y
-		case graph.OpSub:
-			d[i] = x - y
-		case graph.OpDiv:
-			d[i] = x / y
-		default:
-			d[i] = chosen(op, x, y)
-		}
+		d[i] = f(a[i*sa], b[i*sb])
 	}
-}
-
-// chosen is one of two values, or what holds of them.
-func chosen(op graph.Op, x, y float32) float32 {
-	switch op {
-	case graph.OpMaximum:
-		return max(x, y)
-	case graph.OpMinimum:
-		return min(x, y)
-	case graph.OpEqual:
-		return truth(x == y)
-	case graph.OpLess:
-		return truth(x < y)
-	case graph.OpAnd:
-		return truth(x != 0 && y != 0)
-	case graph.OpOr:
-		return truth(x != 0 || y != 0)
-	}
-	panic(fmt.Sprintf("train: no rule to compute %v", op))
-}
-
-func truth(ok bool) float32 {
-	if ok {
-		return 1
-	}
-	return 0
 }

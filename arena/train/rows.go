@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/elementwise"
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
@@ -132,7 +133,7 @@ func rowwise(n *graph.Node, out, x []float32) {
 		}
 	case graph.OpOneHot:
 		for i := range out {
-			out[i] = truth(float32(i) == x[0])
+			out[i] = elementwise.Truth(float32(i) == x[0])
 		}
 	}
 }
@@ -258,7 +259,7 @@ func rowBack(n *graph.Node, d, g, x []float32) {
 	case graph.OpMax:
 		top, equals := x[largestAt(x)], float32(0)
 		for _, v := range x {
-			equals += truth(v == top)
+			equals += elementwise.Truth(v == top)
 		}
 		for i, v := range x {
 			if v == top {

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/neuroseal/neuroseal/graph"
+	"github.com/neuroseal/neuroseal/internal/elementwise"
 	"github.com/neuroseal/neuroseal/tensor"
 )
 
@@ -19,116 +20,16 @@ func (c *compiler) unary(id graph.ID, x *buf) {
 	}})
 }
 
-// unaryFunc returns an element-wise function of one operand.
+// unaryFunc returns an element-wise function of one operand. Training can do with
+// the quicker of two kernels, each within rounding of the other.
 func unaryFunc(n *graph.Node) func(dst, x []float32) {
-	s := float32(n.Scalar)
 	switch n.Op {
-	case graph.OpAddScalar:
-		return func(d, x []float32) {
-			for i, v := range x {
-				d[i] = v + s
-			}
-		}
-	case graph.OpMulScalar:
-		return func(d, x []float32) { tensor.VecScale(d, x, s) }
-	case graph.OpNeg:
-		return func(d, x []float32) { tensor.VecScale(d, x, -1) }
-	case graph.OpReLU:
-		return func(d, x []float32) {
-			for i, v := range x {
-				d[i] = max(v, 0)
-			}
-		}
-	case graph.OpClamp:
-		lo, hi := float32(n.Min), float32(n.Max)
-		return func(d, x []float32) {
-			for i, v := range x {
-				d[i] = max(lo, min(hi, v))
-			}
-		}
 	case graph.OpSiLU:
 		return tensor.FastSiLU
-	case graph.OpGELU:
-		return tensor.GELU
-	case graph.OpGELUTanh:
-		return tensor.GELUTanh
-	case graph.OpTanh:
-		return tensor.Tanh
-	case graph.OpSigmoid:
-		return tensor.Sigmoid
 	case graph.OpExp:
 		return tensor.FastExp
 	}
-	f := valueOf(n)
-	if f == nil {
-		return nil
-	}
-	return func(d, x []float32) {
-		for i, v := range x {
-			d[i] = float32(f(float64(v)))
-		}
-	}
-}
-
-// valueOf returns a function of one element that no kernel computes.
-func valueOf(n *graph.Node) func(float64) float64 {
-	s := n.Scalar
-	switch n.Op {
-	case graph.OpPow:
-		return power(s)
-	case graph.OpLeakyReLU:
-		return func(x float64) float64 { return above(x, x, s*x) }
-	case graph.OpELU:
-		return func(x float64) float64 { return above(x, x, s*math.Expm1(min(x, 0))) }
-	case graph.OpSoftplus:
-		return func(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
-	case graph.OpAbs:
-		return math.Abs
-	case graph.OpLog:
-		return math.Log
-	case graph.OpSin:
-		return math.Sin
-	case graph.OpCos:
-		return math.Cos
-	case graph.OpErf:
-		return math.Erf
-	case graph.OpFloor:
-		return math.Floor
-	case graph.OpRound:
-		return math.RoundToEven
-	case graph.OpNot:
-		return func(x float64) float64 { return float64(truth(x == 0)) }
-	}
-	return nil
-}
-
-// above is a where x > 0, else b.
-func above(x, a, b float64) float64 {
-	if x > 0 {
-		return a
-	}
-	return b
-}
-
-// power is x^p; the usual exponents have quicker ways.
-func power(p float64) func(float64) float64 {
-	switch p {
-	case 0:
-		return func(float64) float64 { return 1 }
-	case 1:
-		return func(x float64) float64 { return x }
-	case 2:
-		return func(x float64) float64 { return x * x }
-	case 3:
-		return func(x float64) float64 { return x * x * x }
-	case 0.5:
-		return math.Sqrt
-	case -0.5:
-		return func(x float64) float64 { return 1 / math.Sqrt(x) }
-	case -1:
-		return func(x float64) float64 { return 1 / x }
-	}
-	return func(x float64) float64 { return math.Pow(x, p) }
+	return elementwise.Unary(n)
 }
 
 func (c *compiler) unaryBack(id graph.ID, g *buf) {
@@ -166,6 +67,14 @@ func fromResult(op graph.Op) bool {
 	return op == graph.OpTanh || op == graph.OpSigmoid || op == graph.OpReLU
 }
 
+// above is a where x > 0, else b.
+func above(x, a, b float64) float64 {
+	if x > 0 {
+		return a
+	}
+	return b
+}
+
 // slopeOf returns a derivative: in terms of the result if fromResult, else of the
 // operand. At kinks it is PyTorch's.
 func slopeOf(n *graph.Node) func(float64) float64 {
@@ -188,13 +97,13 @@ func slopeOf(n *graph.Node) func(float64) float64 {
 			return s + x*s*(1-s)*c*(1+3*0.044715*x*x)
 		}
 	case graph.OpPow:
-		f := power(s - 1)
+		f := elementwise.Power(s - 1)
 		if s == 0 {
 			return func(float64) float64 { return 0 }
 		}
 		return func(x float64) float64 { return s * f(x) }
 	case graph.OpClamp:
-		return func(x float64) float64 { return float64(truth(x >= n.Min && x <= n.Max)) }
+		return func(x float64) float64 { return float64(elementwise.Truth(x >= n.Min && x <= n.Max)) }
 	case graph.OpAbs:
 		return func(x float64) float64 { return above(x, 1, -above(-x, 1, 0)) }
 	case graph.OpLeakyReLU:

@@ -51,12 +51,14 @@ var mayImport = map[string][]string{
 	"hub/hubtest":        {},
 	"internal/testspace": {},
 
+	"internal/elementwise": {"graph", "tensor"},
+
 	// Readers of exchange formats.
 	"internal/fold": {"graph"},
 	"pt2":           {"internal/dtype", "internal/fault", "internal/fold", "graph"},
 	"onnx":          {"internal/atomicdir", "internal/dtype", "internal/fault", "internal/fold", "checkpoint", "graph"},
 
-	"probe": {"internal/dtype", "internal/fault", "graph", "tensor"},
+	"probe": {"internal/dtype", "internal/elementwise", "internal/fault", "graph", "tensor"},
 	"seal": {"internal/dtype", "internal/fault", "safetensors", "checkpoint", "graph", "arch", "gauge",
 		"keys", "manifest"},
 
@@ -75,7 +77,7 @@ var mayImport = map[string][]string{
 	"arena/corpus": {"internal/atomicdir", "internal/demo/text", "internal/fault",
 		"arena/corpus/parquet", "arena/corpus/tokenizer"},
 	"arena/jobs":  {"internal/atomicdir", "internal/fault"},
-	"arena/train": {"", "internal/dtype", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
+	"arena/train": {"", "internal/dtype", "internal/elementwise", "internal/fault", "checkpoint", "graph", "arch", "probe", "tensor", "seal", "keys"},
 	"report":      {"internal/fault", "modelcard", "arena"},
 	"cmd/neuroseal": {"", "internal/atomicdir", "internal/demo", "internal/dtype", "internal/fault",
 		"internal/ui", "hub", "keys", "manifest", "modelcard", "oms", "probe", "seal", "arena", "arena/attack", "arena/embedded", "arena/jobs", "arena/trl", "report", "trace"},
